@@ -1,0 +1,1 @@
+"""Direct Preference Optimization on any preference data, with evidence after every run."""

@@ -1,0 +1,1 @@
+"""Pairs: what one is, where they come from, what is wrong with them."""

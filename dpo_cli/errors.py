@@ -1,0 +1,70 @@
+"""Every error a user can meet, and the exit code each one ends with.
+
+DpoError                    1  the run failed
+├── UserError               2  something given to us is wrong: nothing was written or lost
+│   ├── ConfigError         2  flags, TOML, Python keywords (all problems at once)
+│   ├── DataError           2  a file, a row, a hub data set
+│   ├── ModelError          2  a model folder, a hub id, a tokenizer, a template
+│   └── OutputError         2  the place where results should go
+├── TrainingError           1  the run started and could not finish
+└── VerdictFailed           3  the run finished and its own checks say no
+
+A message says what is wrong and where; `hint` says what to do next. Anything else that
+escapes is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DpoError(Exception):
+    """A failure that is explained to the user in words.
+
+    Args:
+        message: What is wrong, and where.
+        hint: What to do next, a sentence; empty when the message says it already.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """The message, then the hint on its own line."""
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UserError(DpoError):
+    """Something the user gave is wrong; nothing was written."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ConfigError(UserError):
+    """One or more settings are wrong; the message has one line for each."""
+
+
+class DataError(UserError):
+    """A data file, row or hub data set cannot be used."""
+
+
+class ModelError(UserError):
+    """A model, tokenizer or chat template cannot be used."""
+
+
+class OutputError(UserError):
+    """Results cannot be written where they should go."""
+
+
+class TrainingError(DpoError):
+    """The run started and could not finish."""
+
+
+class VerdictFailed(DpoError):
+    """The run finished, and its own checks say that it did not do what was asked."""
+
+    exit_code: ClassVar[int] = 3

@@ -1,0 +1,1 @@
+"""Evidence: ask models, score answers, compare two models; plain dataclasses out."""

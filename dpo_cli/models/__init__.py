@@ -1,0 +1,1 @@
+"""Models: loading, devices and precision, adapters, batched generation."""

@@ -1,0 +1,1 @@
+"""What people see: the only rooms that know rich, HTML or a terminal."""

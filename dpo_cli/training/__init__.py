@@ -1,0 +1,1 @@
+"""Training: DPO on TRL; the only rooms that import trl."""
