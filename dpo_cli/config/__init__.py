@@ -1,0 +1,39 @@
+"""Settings: one declaration each, merged raw, validated once, frozen.
+
+`settings` declares them, `sources` reads TOML and flags and names where a mistake came from,
+`trl_table` knows TRL's own fields. Nothing here imports torch.
+"""
+
+from dpo_cli.config.settings import (
+    EMBEDDED,
+    BenchConfig,
+    CheckConfig,
+    CompareConfig,
+    DataConfig,
+    DPOTrainingConfig,
+    GenerationConfig,
+    IdentityShiftConfig,
+    ModelConfig,
+    OptimizationConfig,
+    Settings,
+    TestConfig,
+)
+from dpo_cli.config.sources import apply_preset, load_settings, to_toml
+
+__all__ = [
+    "EMBEDDED",
+    "BenchConfig",
+    "CheckConfig",
+    "CompareConfig",
+    "DPOTrainingConfig",
+    "DataConfig",
+    "GenerationConfig",
+    "IdentityShiftConfig",
+    "ModelConfig",
+    "OptimizationConfig",
+    "Settings",
+    "TestConfig",
+    "apply_preset",
+    "load_settings",
+    "to_toml",
+]

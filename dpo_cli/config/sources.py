@@ -1,0 +1,183 @@
+"""Where settings come from: defaults < preset of the model < TOML < flags. Merged raw, validated once.
+
+Every mistake is reported, each with its source: `run.toml: learning_rte: unknown key, did you mean
+learning_rate?`, `--beta: must be greater than 0, not -1`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from dpo_cli.config.settings import Settings
+from dpo_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+S = TypeVar("S", bound=Settings)
+
+
+def flag_name(field: str) -> str:
+    """The flag of a setting: `learning_rate` -> `--learning-rate`."""
+    return "--" + field.replace("_", "-")
+
+
+def load_settings(cls: type[S], flags: Mapping[str, Any], toml_file: str | None = None) -> S:
+    """Build the settings of a command from flags and a TOML file.
+
+    Args:
+        cls: The settings of the command.
+        flags: Field name to what stood on the command line (strings, booleans, lists of strings);
+            None and empty lists mean "not given".
+        toml_file: Path of a TOML file whose top-level keys are field names.
+
+    Raises:
+        ConfigError: One line for each mistake, with its source.
+    """
+    problems: dict[str, str] = {}
+    merged: dict[str, Any] = {}
+    source: dict[str, str] = {}
+    if toml_file is not None:
+        table = read_toml(Path(toml_file))
+        table = _unknown_keys_out(cls, table, toml_file, problems)
+        merged |= table
+        source |= {key: f"{toml_file}: {key}" for key in table}
+    for key, raw in flags.items():
+        if raw is None or raw in ([], ()):
+            continue
+        source[key] = flag_name(key)
+        try:
+            merged[key] = _from_command_line(cls, key, raw)
+        except (ValidationError, ValueError) as error:
+            problems[key] = f"{flag_name(key)}: {_first_message(error)}"
+            merged.pop(key, None)
+    return _validate(cls, merged, source, problems)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: If it is missing, not a file, not UTF-8 or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file", hint="Give --config the path of a TOML file.") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+
+
+def apply_preset(config: S, preset: Mapping[str, Any], origin: str) -> tuple[S, dict[str, Any]]:
+    """Fill what the user did not give from the preset recorded with a model.
+
+    Args:
+        config: Settings as given by the user.
+        preset: Field name to value.
+        origin: The preset's file, named in errors.
+
+    Returns:
+        The settings, and those of the preset's values that took effect.
+
+    Raises:
+        ConfigError: If the preset itself holds an unknown key or a bad value.
+    """
+    used = {key: value for key, value in preset.items() if key not in config.model_fields_set}
+    if not used:
+        return config, {}
+    given = {key: getattr(config, key) for key in config.model_fields_set}
+    source = {key: f"{origin}: {key}" for key in used} | {key: key for key in given}
+    return _validate(type(config), {**used, **given}, source, {}), used
+
+
+def to_toml(config: Settings, comment: str) -> str:
+    """Write settings as the TOML text that `--config` reads back; None is left out, TOML has no word for it."""
+    import tomlkit
+
+    document = tomlkit.document()
+    for line in comment.splitlines():
+        document.add(tomlkit.comment(line))
+    values = config.model_dump(mode="python", exclude_none=True)
+    values.pop("overwrite", None)  # permission to replace a folder is given anew each time
+    for key, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
+        if value != {}:
+            document.add(key, list(value) if isinstance(value, tuple) else value)
+    return tomlkit.dumps(document)
+
+
+def _from_command_line(cls: type[Settings], key: str, raw: Any) -> Any:  # noqa: ANN401 - a flag's value has any type
+    annotation: Any = cls.model_fields[key].annotation
+    if key == "trl":
+        return dict(_key_value(item) for item in raw)
+    value = TypeAdapter(annotation).validate_python(raw, strict=False)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _key_value(item: str) -> tuple[str, Any]:
+    key, equals, text = item.partition("=")
+    if not equals:
+        msg = f"'{item}' is not key=value"
+        raise ValueError(msg)
+    try:
+        return key.strip(), tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text
+
+
+def _unknown_keys_out(cls: type[Settings], table: dict[str, Any], file: str, problems: dict[str, str]) -> dict[str, Any]:
+    known = {}
+    for key, value in table.items():
+        if key in cls.model_fields:
+            known[key] = value
+            continue
+        near = difflib.get_close_matches(key, cls.model_fields, n=1)
+        advice = f", did you mean {near[0]}?" if near else f": no setting of dpo {cls.command}"
+        problems[key] = f"{file}: {key}: unknown key{advice}"
+    return known
+
+
+def _validate(cls: type[S], merged: dict[str, Any], source: Mapping[str, str], problems: dict[str, str]) -> S:
+    try:
+        config = cls.model_validate(merged)
+    except ValidationError as error:
+        for detail in error.errors():
+            key, message = _key_and_message(detail)
+            where = source.get(key, flag_name(key) if key in cls.model_fields else key)
+            problems.setdefault(key, f"{where}: {message}")
+    if problems:
+        raise ConfigError("\n".join(problems.values()), hint=f"See `dpo {cls.command} --help`." if cls.command else "")
+    return config
+
+
+def _key_and_message(detail: ErrorDetails) -> tuple[str, str]:
+    if detail["loc"]:
+        return str(detail["loc"][0]), _message(detail)
+    key, _, message = _message(detail).partition(": ")  # a check over several fields names its field, see settings.py
+    return key, message
+
+
+def _first_message(error: ValidationError | ValueError) -> str:
+    return _message(error.errors()[0]) if isinstance(error, ValidationError) else str(error)
+
+
+def _message(detail: ErrorDetails) -> str:
+    if detail["type"] == "missing":
+        return "is needed"
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    if detail["type"] == "finite_number":
+        return f"must be a finite number, not {detail['input']}"
+    text = detail["msg"].replace("Input should be", "must be").replace("String should", "must")
+    given = repr(detail["input"])
+    return f"{text}, not {given}" if len(given) <= 60 else text  # noqa: PLR2004 - a line of a terminal

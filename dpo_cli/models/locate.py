@@ -1,0 +1,140 @@
+"""From what a user calls a model to a folder on this machine: embedded, folder, adapter, hub id.
+
+Everything after this works on folders. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_cli.config import EMBEDDED
+from dpo_cli.errors import ModelError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py", "preset.toml"]
+"""What is fetched of a hub model: no pickled weights."""
+
+
+@dataclass(frozen=True)
+class LocatedModel:
+    """A model on this machine.
+
+    Attributes:
+        name: What the user called it.
+        folder: Its files.
+        base: For a LoRA adapter, the model that it sits on.
+    """
+
+    name: str
+    folder: Path
+    base: LocatedModel | None = None
+
+    @property
+    def weights(self) -> LocatedModel:
+        """The model whose full weights are loaded: itself, or the base of an adapter."""
+        return self.base.weights if self.base else self
+
+
+def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
+    """Find a model's files, fetching them from the hub when `name` is a hub id.
+
+    Args:
+        name: "embedded", a folder with a model or a LoRA adapter, or a hub id.
+        revision: Branch, tag or commit; only for hub ids.
+
+    Raises:
+        ModelError: If it is not there, holds no safetensors weights, or the hub cannot be reached.
+    """
+    if name == EMBEDDED:
+        return LocatedModel(name, Path(__file__).parent / "embedded")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise ModelError(f"{name}: is a folder and has no revisions", hint="Leave out the revision.")
+        return _in_folder(name, path)
+    if path.exists():
+        raise ModelError(f"{name}: is a file, not a model folder", hint="Give the folder that holds config.json.")
+    if not _HUB_ID.fullmatch(name) or name.startswith((".", "~")):
+        raise ModelError(f"{name}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'.")
+    return _in_folder(name, _fetch(name, revision))
+
+
+def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[str, Any], str]:
+    """Read the settings that a model's folder recommends for a job.
+
+    `preset.toml` holds a table a job and in it, optionally, a table `lora` that goes on top.
+
+    Returns:
+        Field name to value (empty without a preset), and the file's name for messages.
+    """
+    file = located.weights.folder / "preset.toml"
+    if not file.is_file():
+        return {}, ""
+    table = dict(tomllib.loads(file.read_text(encoding="utf-8")).get(job, {}))
+    on_top = table.pop("lora", {})
+    return (table | on_top if lora else table), str(file)
+
+
+def _in_folder(name: str, folder: Path) -> LocatedModel:
+    if (folder / "adapter_config.json").is_file():
+        _need_weights(name, folder, "adapter_model*.safetensors")
+        return LocatedModel(name, folder, _base_of_adapter(name, folder))
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{name}: has no config.json, it is not a model folder", hint="Give the folder that save_pretrained wrote.")
+    _need_weights(name, folder, "*.safetensors")
+    return LocatedModel(name, folder)
+
+
+def _need_weights(name: str, folder: Path, pattern: str) -> None:
+    if any(folder.glob(pattern)):
+        return
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+        raise ModelError(
+            f"{name}: has pickled weights only, and unpickling runs code",
+            hint="Convert them to safetensors: load them where you trust them and call save_pretrained.",
+        )
+    raise ModelError(f"{name}: has no weights ({pattern})", hint="Was the download or the training run finished?")
+
+
+def _base_of_adapter(name: str, folder: Path) -> LocatedModel:
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        base = config["base_model_name_or_path"]
+    except (ValueError, KeyError):
+        raise ModelError(f"{name}: adapter_config.json names no base model") from None
+    if not isinstance(base, str) or not base:
+        raise ModelError(f"{name}: adapter_config.json names no base model")
+    try:
+        return locate_model(base, revision=config.get("revision"))
+    except ModelError as error:
+        raise ModelError(f"{name}: its base model: {error.message}", hint=error.hint) from None
+
+
+def _fetch(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    local_way = "Give a folder with the model instead, or 'embedded', the small model that ships with dpo."
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, etag_timeout=4))
+    except GatedRepoError:
+        raise ModelError(f"{name}: is gated on the hub", hint="Ask for access on its page, then `hf auth login`.") from None
+    except RevisionNotFoundError:
+        raise ModelError(f"{name}: has no revision {revision} on the hub") from None
+    except RepositoryNotFoundError:
+        raise ModelError(f"{name}: no such folder here, and no such model on the hub", hint=local_way) from None
+    except LocalEntryNotFoundError:
+        raise ModelError(f"{name}: no such folder here, and the hub cannot be reached", hint=local_way) from None
+    except HfHubHTTPError as error:
+        raise ModelError(f"{name}: the hub answered {error.response.status_code}", hint=local_way) from None
