@@ -1,0 +1,144 @@
+"""Questions to put to a model: the sets that ship, and files in three formats.
+
+A question file is `.txt` (a question a line), `.jsonl` (a string or an object a line) or `.toml`
+(`questions = ["..."]`, or `[[questions]]` tables). Objects and tables have the keys of `Question`:
+`question`, and where wanted `group` and `answers`.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from dpo_cli.errors import DataError
+
+DEFAULT_GROUP = "questions"
+"""Group of a question whose file names none."""
+
+ShippedName = Literal["identity_train", "identity_heldout", "ordinary"]
+
+_KEYS = ("question", "group", "answers")
+_HINT = 'Write a question a line, or objects such as {"question": "...", "group": "...", "answers": ["..."]}.'
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question.
+
+    Attributes:
+        text: What the user says.
+        group: The table it is counted in (`identity`, `third-party`, ...).
+        answers: Whole answers that count as right; empty where none was given.
+    """
+
+    text: str
+    group: str = DEFAULT_GROUP
+    answers: tuple[str, ...] = ()
+
+
+def read_questions(path: str | Path) -> list[Question]:
+    """Read a question file; its format follows from its ending.
+
+    Args:
+        path: A `.txt`, `.jsonl` or `.toml` file in UTF-8.
+
+    Raises:
+        DataError: No such file, another ending, not UTF-8, a malformed line, or no question in it.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(
+            f"{path}: question files end in {', '.join(_READERS)}; this one ends in {path.suffix or 'nothing'!r}",
+            hint=_HINT,
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: not UTF-8 text", hint="Save the file as UTF-8.") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    return _parsed(text, str(path), reader)
+
+
+def shipped_questions(name: ShippedName) -> list[Question]:
+    """A question set that comes with the package.
+
+    `identity_train` makes pairs, `identity_heldout` is never trained on, and `ordinary` has whole answers.
+    """
+    file = resources.files(__name__) / f"{name}.jsonl"
+    return _parsed(file.read_text(encoding="utf-8"), file.name, _read_jsonl)
+
+
+def _parsed(text: str, where: str, reader: Callable[[str, str], Iterator[Question]]) -> list[Question]:
+    questions = list(reader(text, where))
+    if not questions:
+        raise DataError(f"{where}: no question in this file", hint=_HINT)
+    return questions
+
+
+def _read_txt(text: str, where: str) -> Iterator[Question]:
+    del where
+    # str.splitlines would also break at form feeds and line separators, which may be part of a question.
+    return (Question(line.strip()) for line in text.split("\n") if line.strip())
+
+
+def _read_jsonl(text: str, where: str) -> Iterator[Question]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{where}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{place}: not JSON: {error}", hint=_HINT) from error
+        yield _question(row, place)
+
+
+def _read_toml(text: str, where: str) -> Iterator[Question]:
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise DataError(f"{where}: not TOML: {error}", hint=_HINT) from error
+    unknown = [key for key in document if key != "questions"]
+    if unknown:
+        raise DataError(f"{where}: unknown key {unknown[0]!r}; the file has one key, questions", hint=_HINT)
+    rows = document.get("questions", [])
+    if not isinstance(rows, list):
+        raise DataError(f"{where}: questions must be a list", hint=_HINT)
+    for number, row in enumerate(rows, start=1):
+        yield _question(row, f"{where}, question {number}")
+
+
+def _question(row: Any, place: str) -> Question:  # noqa: ANN401 - whatever a user's file holds
+    if isinstance(row, str):
+        row = {"question": row}
+    if not isinstance(row, Mapping):
+        raise DataError(f"{place}: a question is a string or an object, not {type(row).__name__}", hint=_HINT)
+    for key in row:
+        if key not in _KEYS:
+            raise DataError(f"{place}: unknown key {key!r}; known are {', '.join(_KEYS)}", hint=_HINT)
+    text, group, answers = row.get("question"), row.get("group", DEFAULT_GROUP), row.get("answers", [])
+    answers = [answers] if isinstance(answers, str) else answers
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"{place}: question must be a text that is not empty", hint=_HINT)
+    if not isinstance(group, str) or not group.strip():
+        raise DataError(f"{place}: group must be a text that is not empty", hint=_HINT)
+    if not isinstance(answers, list) or not all(
+        isinstance(answer, str) and answer.strip() for answer in answers
+    ):
+        raise DataError(f"{place}: answers must be a list of texts that are not empty", hint=_HINT)
+    return Question(text.strip(), group.strip(), tuple(answers))
+
+
+_READERS: dict[str, Callable[[str, str], Iterator[Question]]] = {
+    ".txt": _read_txt,
+    ".jsonl": _read_jsonl,
+    ".toml": _read_toml,
+}
