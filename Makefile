@@ -1,0 +1,54 @@
+# Everything below creates what it needs on first use; `make help` lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Memory given back to the system and faulted in again is slow on some machines; this keeps it.
+export MALLOC_MMAP_MAX_ ?= 0
+export MALLOC_TRIM_THRESHOLD_ ?= 100000000000
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all check docs docs-test bench model lock clean
+
+help: ## Say what the targets do
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock 2> >(grep -v '^WARNING: Location' >&2)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable . 2> >(grep -v '^WARNING: Location' >&2)
+	@touch $@
+
+install: $(VENV)/installed ## Make .venv with the locked versions of everything
+
+demo: $(VENV)/installed ## Rename the embedded chat model, offline: the main job in half a minute
+	$(BIN)/dpo identity-shift --original-name Qwen --new-name "Deep Qwen" --overwrite
+
+test: $(VENV)/installed ## Run the quick tests, under five minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(VENV)/installed ## Run all tests, the long ones too
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+check: $(VENV)/installed ## Lint, types, the floors of the house, the documentation site
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/installed ## Build the documentation site into site/
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/installed ## Measure this machine: our engine against TRL's
+	$(BIN)/dpo bench
+
+model: $(VENV)/installed ## Make the embedded model again, from nothing
+	$(BIN)/python -m dpo_cli.models.embedded.make
+
+lock: ## Write requirements.lock from the newest versions that pyproject.toml allows
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet torch==2.13.0 && build/lock/bin/pip install --quiet '.[dev,docs]'
+	(echo '# Written by `make lock`.'; build/lock/bin/pip freeze --exclude dpo-cli | sed 's/+cpu//') > requirements.lock
+
+clean: ## Remove what the targets above made
+	rm -rf $(VENV) build dist site dpo_output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,170 @@
+"""Ask a model: batched, sorted by length, stopping at the end of the turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import GenerationConfig
+
+from dpo_cli.errors import ModelError
+from dpo_cli.models.loading import end_of_turn_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer.
+
+    Attributes:
+        text: The answer without special tokens.
+        truncated: It was cut off at `max_new_tokens`.
+        prompt_ids: Tokens of the conversation as the model saw them.
+        token_ids: Tokens of the answer, the end of turn included when there is one.
+    """
+
+    text: str
+    truncated: bool
+    prompt_ids: list[int]
+    token_ids: list[int]
+
+
+def conversation(question: str, system_prompt: str) -> list[Message]:
+    """A question as the model is asked it everywhere: pairs, probes, test and compare."""
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    return [*system, {"role": "user", "content": question}]
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation that ends where the assistant begins to speak.
+
+    Raises:
+        ModelError: If the tokenizer has no chat template, or the template refuses the conversation.
+    """
+    from jinja2.exceptions import TemplateError
+
+    if not tokenizer.chat_template:
+        raise ModelError("the tokenizer has no chat template", hint="Give --chat-template chatml, or a Jinja file.")
+    try:
+        ids = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
+    except TemplateError as error:
+        raise ModelError(f"the chat template refuses this conversation: {error}") from error
+    return list(ids)
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    *,
+    max_new_tokens: int = 128,
+    batch_size: int = 32,
+    temperature: float = 0.0,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Generation]:
+    """Answer conversations, in their order.
+
+    Args:
+        model: A causal language model; its mode is left as it was.
+        tokenizer: With a chat template.
+        conversations: Messages, the last one the user's.
+        max_new_tokens: Longest answer, in tokens.
+        batch_size: Conversations answered at once; those of like length together, so that little is padding.
+        temperature: 0 takes the likeliest token; above it tokens are sampled from the tempered distribution.
+        seed: Seed of the samples; the global generator is left as it was.
+        on_progress: Called with (done, all) after each batch.
+
+    Raises:
+        ModelError: If the tokenizer has no chat template.
+    """
+    prompts = [prompt_ids(tokenizer, messages) for messages in conversations]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    ends = end_of_turn_ids(model, tokenizer)
+    config = _generation_config(ends, _pad_id(tokenizer, ends), max_new_tokens, temperature)
+    answers: dict[int, Generation] = {}
+    training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(enabled=temperature > 0):
+            if temperature > 0:
+                torch.manual_seed(seed)
+            for start in range(0, len(order), batch_size):
+                chosen = order[start : start + batch_size]
+                for i, ids in zip(chosen, _answer([prompts[i] for i in chosen], model, config), strict=True):
+                    answers[i] = _generation(prompts[i], ids, ends, tokenizer)
+                if on_progress:
+                    on_progress(len(answers), len(order))
+    finally:
+        model.train(training)
+    return [answers[i] for i in range(len(prompts))]
+
+
+def stream(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    *,
+    max_new_tokens: int = 128,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Iterator[str]:
+    """Answer one conversation, yielding its text piece by piece as it is generated.
+
+    Raises:
+        ModelError: As `generate`.
+    """
+    from threading import Thread
+
+    from transformers import TextIteratorStreamer
+
+    ids = prompt_ids(tokenizer, messages)
+    ends = end_of_turn_ids(model, tokenizer)
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    config = _generation_config(ends, _pad_id(tokenizer, ends), max_new_tokens, temperature)
+    inputs = torch.tensor([ids], device=model.device)
+    if temperature > 0:
+        torch.manual_seed(seed)
+    worker = Thread(
+        target=model.generate,
+        kwargs={"input_ids": inputs, "attention_mask": torch.ones_like(inputs), "generation_config": config, "streamer": streamer},
+        daemon=True,
+    )
+    worker.start()
+    yield from streamer
+    worker.join()
+
+
+def _answer(prompts: list[list[int]], model: PreTrainedModel, config: GenerationConfig) -> list[list[int]]:
+    """New tokens for one batch of prompts, padded on the left."""
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[config.pad_token_id] * (longest - len(p)) + p for p in prompts], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    with torch.no_grad():
+        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+    new: list[list[int]] = out[:, longest:].tolist()
+    return new
+
+
+def _generation(prompt: list[int], new: list[int], ends: list[int], tokenizer: PreTrainedTokenizerBase) -> Generation:
+    stop = next((k for k, token in enumerate(new) if token in ends), None)
+    kept = new if stop is None else new[: stop + 1]
+    return Generation(tokenizer.decode(kept, skip_special_tokens=True).strip(), stop is None, prompt, kept)
+
+
+def _generation_config(ends: list[int], pad: int, max_new_tokens: int, temperature: float) -> GenerationConfig:
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {"do_sample": False}
+    return GenerationConfig(max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=pad, **sampling)
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase, ends: list[int]) -> int:
+    if tokenizer.pad_token_id is not None:
+        return int(tokenizer.pad_token_id)
+    return ends[0] if ends else 0

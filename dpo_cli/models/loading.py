@@ -1,0 +1,189 @@
+"""Load a model and its tokenizer: embedded, folder, LoRA adapter or hub id.
+
+Heavy: imports torch and transformers; import it when a model is really wanted.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from dpo_cli.errors import ModelError
+from dpo_cli.models.locate import LocatedModel, locate_model
+from dpo_cli.models.precision import choose_device, choose_dtype
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""The ChatML template, for `--chat-template chatml`."""
+
+
+def load_model_and_tokenizer(
+    model_name: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    chat_template: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model, ready to be asked or trained, and its tokenizer.
+
+    Args:
+        model_name: "embedded", a folder, a LoRA adapter's folder (its base is loaded too), or a hub id.
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the device multiplies it fast
+            and the model is large enough to gain from it.
+        device: "auto" (CUDA, then MPS, then CPU), "cpu", "cuda", "cuda:N" or "mps".
+        revision: Branch, tag or commit of a hub id.
+        trust_remote_code: Run Python code that comes with the model.
+        chat_template: "chatml" or the path of a Jinja file, used instead of the model's own.
+
+    Returns:
+        The model in evaluation mode on `device` (a `PeftModel` for an adapter), and its tokenizer.
+
+    Raises:
+        ModelError: If there is no such model, or its files cannot be used.
+    """
+    located = locate_model(model_name, revision=revision)
+    tokenizer = load_tokenizer(located, trust_remote_code=trust_remote_code, chat_template=chat_template)
+    model = load_model(located, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    return model, tokenizer
+
+
+def load_tokenizer(
+    located: LocatedModel, *, trust_remote_code: bool = False, chat_template: str | None = None
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model; an adapter without one has its base's.
+
+    Raises:
+        ModelError: If there is none, or the chat template is no readable file.
+    """
+    folder = located.folder
+    if located.base and not (folder / "tokenizer_config.json").is_file():
+        return load_tokenizer(located.base, trust_remote_code=trust_remote_code, chat_template=chat_template)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{located.name}: its tokenizer cannot be loaded ({_first_line(error)})") from error
+    if chat_template is not None:
+        tokenizer.chat_template = read_chat_template(chat_template)
+    return tokenizer
+
+
+def read_chat_template(choice: str) -> str:
+    """The template named "chatml", or the text of a Jinja file.
+
+    Raises:
+        ModelError: If it is neither.
+    """
+    if choice == "chatml":
+        return CHATML
+    try:
+        return Path(choice).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"--chat-template {choice}: cannot be read ({_first_line(error)})", hint="Give 'chatml' or the path of a Jinja file."
+        ) from None
+
+
+def load_model(
+    located: LocatedModel, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Load the weights of a model, and of the adapter on top of it if it is one.
+
+    Raises:
+        ModelError: If files are damaged, tensors are missing, or the architecture is unknown.
+    """
+    where = choose_device(device)
+    folder = located.weights.folder
+    files = _check_files(located.weights.name, folder)
+    chosen = choose_dtype(dtype, where, parameters=sum(_parameters(file) for file in files))
+    model = _from_folder(located.weights.name, folder, chosen, trust_remote_code=trust_remote_code)
+    if located.base:
+        model = _with_adapters(model, located)
+    return model.to(where).eval()
+
+
+def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_code: bool) -> PreTrainedModel:
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ImportError) as error:
+        hint = "Give --trust-remote-code if you trust its authors." if "trust_remote_code" in str(error) else ""
+        raise ModelError(f"{name}: cannot be loaded ({_first_line(error)})", hint=hint) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    absent = sorted(info["missing_keys"])
+    if absent:
+        raise ModelError(
+            f"{name}: {len(absent)} weights are missing, {absent[0]} first; they would be random",
+            hint="Is it a language model with its head, and was it saved whole?",
+        )
+    return model
+
+
+def _with_adapters(model: PreTrainedModel, located: LocatedModel) -> PreTrainedModel:
+    from peft import PeftModel
+
+    if located.base and located.base.base:
+        model = _with_adapters(model, located.base).merge_and_unload()
+    _check_files(located.name, located.folder)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # peft only warns about tensors that fit nowhere
+            return PeftModel.from_pretrained(model, str(located.folder))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning) as error:
+        raise ModelError(f"{located.name}: the adapter does not fit its base ({_first_line(error)})") from error
+
+
+def _check_files(name: str, folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"{name}: {file.name} is damaged ({_first_line(error)})", hint="Fetch or save the model again."
+            ) from None
+    return files
+
+
+def _parameters(file: Path) -> int:
+    with safe_open(file, framework="pt") as tensors:
+        return sum(torch.Size(tensors.get_slice(key).get_shape()).numel() for key in tensors.keys())  # noqa: SIM118 - not a dict
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def end_of_turn_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:  # noqa: ANN401 - a model or a PeftModel
+    """Ids of the tokens that end an answer: the model's, the tokenizer's, and the chat template's own.
+
+    A template may end a turn with another token than the tokenizer calls end of sequence; a model trained
+    on that template then never stops for the latter.
+    """
+    configured = model.generation_config.eos_token_id
+    ids = {tokenizer.eos_token_id} | set(configured if isinstance(configured, list) else [configured])
+    if tokenizer.chat_template:
+        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        end = tokenizer.apply_chat_template(turn, tokenize=False).rpartition("b")[2].strip()
+        known = tokenizer.convert_tokens_to_ids(end) if end else None
+        if isinstance(known, int) and known != tokenizer.unk_token_id:
+            ids.add(known)
+    return sorted(i for i in ids if i is not None)

@@ -1,0 +1,79 @@
+"""From our settings to TRL's DPOConfig and peft's LoraConfig."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trl import DPOConfig
+
+from dpo_cli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from peft import LoraConfig
+
+    from dpo_cli.config import DPOTrainingConfig
+
+SAME_NAME = (
+    "beta", "label_smoothing", "ld_alpha", "f_divergence_type", "f_alpha_divergence_coef", "use_weighting", "discopop_tau",
+    "learning_rate", "num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size",
+    "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "optim", "weight_decay", "max_grad_norm",
+    "gradient_checkpointing", "max_length", "truncation_mode", "seed", "logging_steps", "save_total_limit",
+)  # fmt: skip
+"""Settings that TRL calls by the same name."""
+
+
+def trl_arguments(config: DPOTrainingConfig, *, folder: Path, autocast: str, on_cpu: bool, evaluate: bool) -> DPOConfig:
+    """Build TRL's configuration.
+
+    Args:
+        config: Our settings.
+        folder: Where checkpoints go.
+        autocast: "bfloat16" or "float16" for mixed precision over fp32 weights, "float32" for none.
+        on_cpu: Train on the CPU even if there is another device.
+        evaluate: Whether there are held-out pairs.
+
+    Raises:
+        ConfigError: If TRL refuses a value.
+    """
+    values: dict[str, Any] = {name: getattr(config, name) for name in SAME_NAME}
+    values |= {
+        "output_dir": str(folder),
+        "loss_type": list(config.loss_type),
+        "loss_weights": None if config.loss_weights is None else list(config.loss_weights),
+        "max_steps": config.max_steps or -1,
+        "bf16": autocast == "bfloat16",
+        "fp16": autocast == "float16",
+        "use_cpu": on_cpu,
+        "dataloader_pin_memory": not on_cpu,
+        "save_strategy": "steps" if config.save_steps else "no",
+        "save_steps": config.save_steps or 500,
+        "eval_strategy": "steps" if evaluate and config.eval_steps else "no",
+        "eval_steps": config.eval_steps,
+        "report_to": list(config.report_to) or "none",
+        "disable_tqdm": True,
+        # The first line is the state before any update, where rewards are 0; a loss that is no number is shown as it is.
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+    }
+    try:
+        return DPOConfig(**(values | config.trl))
+    except (ValueError, TypeError, ImportError) as error:
+        raise ConfigError(f"trl: {error}") from error
+
+
+def lora_config(config: DPOTrainingConfig) -> LoraConfig | None:
+    """peft's configuration of the adapters, or None when all weights are trained."""
+    if config.lora_rank is None:
+        return None
+    from peft import LoraConfig
+
+    modules = list(config.lora_target_modules)
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
+        lora_dropout=config.lora_dropout,
+        target_modules=modules[0] if modules == ["all-linear"] else modules,
+    )

@@ -1,0 +1,89 @@
+"""The output folder: checked before the run, filled beside its place, moved there whole when the run is done."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from dpo_cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+MARK = "# Written by dpo"
+"""First words of `config.toml` in a folder of ours; only such a folder is ever replaced."""
+
+
+class OutputFolder:
+    """A folder that appears when the run has succeeded, and not before.
+
+    Args:
+        path: Where the results go.
+        overwrite: Replace a folder that an earlier run of dpo wrote.
+        inputs: Folders that the run reads from, which it must not write over.
+
+    Raises:
+        OutputError: If results cannot or must not go there. Nothing has been written then.
+    """
+
+    def __init__(self, path: str, *, overwrite: bool = False, inputs: Iterable[Path] = ()) -> None:
+        self.path = Path(path).expanduser()
+        _refuse_inputs(self.path, inputs)
+        _refuse_existing(self.path, overwrite=overwrite)
+        _refuse_unwritable(self.path)
+
+    def __enter__(self) -> Self:
+        """Make the staging folder, in the same file system as the final place."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.staging = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Move the folder to its place; after a failure only if there are checkpoints in it to go on from."""
+        if kind is None or any(self.staging.glob("checkpoint-*")):
+            self._move()
+        else:
+            shutil.rmtree(self.staging)
+
+    def _move(self) -> None:
+        self.staging.chmod(0o755)  # mkdtemp makes it private
+        if self.path.exists():
+            shutil.rmtree(self.path)
+        self.staging.rename(self.path)
+
+
+def _refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
+    target = path.resolve()
+    for folder in inputs:
+        source = folder.resolve()
+        if target == source or target in source.parents:
+            raise OutputError(f"{path}: is or holds the model that is read", hint="Give another --output-dir.")
+
+
+def _refuse_existing(path: Path, *, overwrite: bool) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise OutputError(f"{path}: is a file", hint="Give --output-dir the name of a folder.")
+    if not any(path.iterdir()):
+        return
+    config = path / "config.toml"
+    ours = config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(MARK)
+    if not ours:
+        raise OutputError(f"{path}: is not empty, and not an output folder of dpo", hint="Give another --output-dir.")
+    if not overwrite:
+        raise OutputError(f"{path}: holds the results of an earlier run", hint="Give another --output-dir, or --overwrite to replace it.")
+
+
+def _refuse_unwritable(path: Path) -> None:
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    # The final folder is replaced by a rename, so it is its parent that must be writable.
+    there = there.parent if there == path.absolute() else there
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})", hint="Give another --output-dir.") from None

@@ -1,0 +1,306 @@
+"""DPOTrainerWrapper: preference pairs in, a trained model and its figures out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import set_seed
+from trl import DPOTrainer
+
+from dpo_cli.config import DPOTrainingConfig, apply_preset, to_toml
+from dpo_cli.data.load import load_dpo_dataset
+from dpo_cli.errors import ConfigError, ModelError, TrainingError
+from dpo_cli.events import RunFinished, RunStarted, ignore
+from dpo_cli.models.loading import load_model, load_tokenizer
+from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
+from dpo_cli.models.precision import choose_device, choose_dtype, keep_memory
+from dpo_cli.training.alarms import Alarms
+from dpo_cli.training.arguments import lora_config, trl_arguments
+from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback, peak_memory_bytes
+from dpo_cli.training.output import MARK, OutputFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from datasets import Dataset, IterableDataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dpo_cli.events import OnEvent, Warned
+    from dpo_cli.models.generate import Message
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run gave.
+
+    Attributes:
+        steps: Optimizer steps taken.
+        seconds: Wall-clock seconds of the training loop.
+        metrics: TRL's figures of the last logged step.
+        history: One record a logged step or evaluation: "step" and TRL's figures.
+        engine: The forward pass that was used, and why if it is not the one that was asked for.
+        device: Where it ran.
+        dtype: Arithmetic it used.
+        peak_memory_bytes: Highest memory of the process.
+        stopped_early: Why the run was ended before its last step, and what was kept; else None.
+        warnings: What looked wrong on the way.
+    """
+
+    steps: int
+    seconds: float
+    metrics: dict[str, float]
+    history: list[dict[str, float]]
+    engine: str
+    device: str
+    dtype: str
+    peak_memory_bytes: int
+    stopped_early: str | None = None
+    warnings: list[Warned] = field(default_factory=list)
+
+
+class DPOTrainerWrapper:
+    """Train a model on preference pairs with DPO.
+
+    Args:
+        model_name: "embedded", a folder, a LoRA adapter's folder or a hub id.
+        dataset_name: Preference pairs: a file, a folder or a hub id; in place of `train_dataset`.
+        train_dataset: Preference pairs in TRL's layout.
+        training_config: Settings; `DPOTrainingConfig()` if None. Its `model` and `dataset` are not used.
+            Settings that were not given are taken from the model's preset, if it has one.
+        ref_model: Reference model; None takes the policy as it is before training.
+        use_gpu: Train on CUDA or MPS; else on the CPU, unless `training_config.device` says otherwise.
+        max_samples: Train on at most this many pairs.
+        eval_dataset: Held-out pairs in TRL's layout.
+        loaded: The model and tokenizer, if they are in memory already.
+        probe: A question that is put to the model some times in the run.
+        on_event: Called with each event of the run, see `dpo_cli.events`.
+
+    Raises:
+        ConfigError: If there are no pairs, or two sources of them.
+        ModelError: If there is no such model.
+        DataError: If the pairs cannot be read.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        dataset_name: str | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        training_config: DPOTrainingConfig | None = None,
+        ref_model: PreTrainedModel | None = None,
+        use_gpu: bool = False,
+        max_samples: int | None = None,
+        *,
+        eval_dataset: Dataset | None = None,
+        loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None,
+        probe: Sequence[Message] | None = None,
+        on_event: OnEvent = ignore,
+    ) -> None:
+        if (dataset_name is None) == (train_dataset is None):
+            raise ConfigError("give either dataset_name or train_dataset: pairs come from one of them")
+        config = training_config or DPOTrainingConfig()
+        self.model_name = model_name
+        self.located = locate_model(model_name, revision=config.model_revision)
+        preset, origin = read_preset(self.located, config.command, lora=config.lora_rank is not None)
+        self.config, self.preset = apply_preset(config, preset, origin)
+        self.device = _device(config.device, use_gpu=use_gpu)
+        self.ref_model = ref_model
+        self.probe = probe
+        self.on_event = on_event
+        self.eval_dataset = eval_dataset
+        self._loaded = loaded
+        if dataset_name is not None:
+            train_dataset = load_dpo_dataset(dataset_name, max_samples=max_samples)
+        elif max_samples is not None:
+            train_dataset = train_dataset.take(max_samples)  # type: ignore[union-attr] # one of the two was given
+        self.train_dataset = train_dataset
+        self.result: TrainingResult | None = None
+
+    @cached_property
+    def _pair(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        if self._loaded is not None:
+            return self._loaded
+        trust = self.config.trust_remote_code
+        tokenizer = load_tokenizer(self.located, trust_remote_code=trust, chat_template=self.config.chat_template)
+        return load_model(self.located, dtype="float32", device=self.device, trust_remote_code=trust), tokenizer
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The policy; after `train`, the trained one."""
+        return self._pair[0]
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The policy's tokenizer."""
+        return self._pair[1]
+
+    def train(self, *, save: bool = True) -> TrainingResult:
+        """Train, and save to the configuration's `output_dir`.
+
+        Args:
+            save: Write the output folder; without it call `save` later.
+
+        Raises:
+            OutputError: If the output folder cannot or must not be written; before anything is trained.
+            TrainingError: If memory runs out or the loss is no number.
+            ConfigError: If TRL refuses a setting.
+        """
+        if not save:
+            with tempfile.TemporaryDirectory() as scratch:
+                return self._train(Path(scratch))
+        folder = OutputFolder(self.config.output_dir, overwrite=self.config.overwrite, inputs=model_folders(self.located))
+        with folder:
+            result = self._train(folder.staging)
+            self._write(folder.staging)
+        return result
+
+    def save(self, output_dir: str | None = None) -> Path:
+        """Write the trained model, its tokenizer, settings and figures.
+
+        Args:
+            output_dir: A folder that does not exist or is empty; the configuration's unless given.
+
+        Raises:
+            OutputError: If it cannot or must not be written.
+            TrainingError: If nothing was trained yet.
+        """
+        where = output_dir or self.config.output_dir
+        with OutputFolder(where, overwrite=self.config.overwrite, inputs=model_folders(self.located)) as folder:
+            self._write(folder.staging)
+        return folder.path
+
+    def write_model(self, folder: Path) -> None:
+        """Write the model or adapter in safetensors, and the tokenizer, into an existing folder."""
+        self.model.save_pretrained(str(folder), safe_serialization=True)
+        self.tokenizer.save_pretrained(str(folder))
+
+    def _write(self, folder: Path) -> None:
+        if self.result is None:
+            raise TrainingError("there is nothing to save yet: call train() first")
+        self.write_model(folder)
+        settings = self.config.model_copy(update={"model": self.model_name})
+        (folder / "config.toml").write_text(to_toml(settings, f"{MARK} {self.config.command}."), encoding="utf-8")
+        write_history(folder, self.result)
+
+    def _train(self, folder: Path) -> TrainingResult:
+        keep_memory()
+        set_seed(self.config.seed)
+        dtype = choose_dtype(self.config.dtype, torch.device(self.device), parameters=self.model.num_parameters(), training=True)
+        collapse = CollapseCallback(self.on_event, Alarms(self.config.loss_type), folder, stop=self.config.stop_on_collapse)
+        autocast = str(dtype).removeprefix("torch.")
+        run = RunStarted(
+            total_steps=0,
+            pairs=len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else 0,
+            pairs_per_step=self.config.per_device_train_batch_size * self.config.gradient_accumulation_steps,
+            engine=self.config.engine,
+            device=self.device,
+            dtype=autocast,
+            note=", ".join(f"{key} {value}" for key, value in self.preset.items()),
+        )
+        events = EventCallback(collapse.listen, run)
+        with _out_of_memory_in_words(), quiet_trl():
+            trainer = self._trainer(folder, autocast, [events, collapse])
+            trainer.train()
+        seconds = time.perf_counter() - events.started
+        policy = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
+        self._pair = (policy, self.tokenizer)
+        stopped = collapse.restore(self.model)
+        (folder / "best.safetensors").unlink(missing_ok=True)
+        last = next((h for h in reversed(events.history) if "loss" in h), {})
+        self.result = TrainingResult(
+            steps=trainer.state.global_step,
+            seconds=seconds,
+            metrics={k: v for k, v in last.items() if k != "step"},
+            history=events.history,
+            engine=self.config.engine,
+            device=self.device,
+            dtype=autocast,
+            peak_memory_bytes=peak_memory_bytes(),
+            stopped_early=stopped,
+            warnings=collapse.warnings,
+        )
+        self.on_event(RunFinished(self.result.steps, seconds, self.result.metrics, stopped))
+        return self.result
+
+    def _trainer(self, folder: Path, autocast: str, callbacks: list[Any]) -> DPOTrainer:
+        arguments = trl_arguments(
+            self.config, folder=folder, autocast=autocast, on_cpu=self.device == "cpu", evaluate=self.eval_dataset is not None
+        )
+        if self.probe is not None:
+            callbacks.append(ProbeCallback(callbacks[1].listen, self.tokenizer, self.probe, min(64, self.config.max_new_tokens)))
+        try:
+            return DPOTrainer(
+                model=self.model,
+                ref_model=self.ref_model,
+                args=arguments,
+                train_dataset=self.train_dataset,
+                eval_dataset=self.eval_dataset,
+                processing_class=self.tokenizer,
+                peft_config=lora_config(self.config),
+                callbacks=callbacks,
+            )
+        except (ValueError, NotImplementedError) as error:
+            raise ConfigError(f"TRL refuses these settings: {error}") from error
+
+
+def write_history(folder: Path, result: TrainingResult) -> None:
+    """Write `metrics.jsonl`, one logged step a line."""
+    lines = [json.dumps(record) for record in result.history]
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def model_folders(located: LocatedModel) -> list[Path]:
+    """Every folder that a model is read from: an adapter's, and its base's."""
+    return [located.folder, *(model_folders(located.base) if located.base else [])]
+
+
+def _device(wanted: str, *, use_gpu: bool) -> str:
+    if wanted == "auto" and not use_gpu:
+        return "cpu"
+    device = choose_device(wanted).type
+    if use_gpu and wanted == "auto" and device == "cpu":
+        raise ModelError("use_gpu: there is neither CUDA nor MPS here", hint="Leave out use_gpu to train on the CPU.")
+    return device
+
+
+@contextlib.contextmanager
+def quiet_trl() -> Iterator[None]:
+    """Silence progress bars and log lines of datasets, transformers and trl; what matters goes out as events."""
+    import logging
+
+    from datasets.utils.logging import disable_progress_bar, enable_progress_bar
+
+    names = ("transformers", "trl", "accelerate", "peft")
+    levels = {name: logging.getLogger(name).level for name in names}
+    disable_progress_bar()
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _out_of_memory_in_words() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError("the device has not enough memory for this run", hint=_LESS_MEMORY) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        raise TrainingError("this machine has not enough memory for this run", hint=_LESS_MEMORY) from error
+
+
+_LESS_MEMORY = "Lower --per-device-train-batch-size or --max-length, train adapters with --lora-rank 16, or give --gradient-checkpointing."
