@@ -213,7 +213,7 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
     samples_per_question: int = setting(1, "Answers per question; more than one is sampled.", "Identity", ge=1)
     temperature: float = setting(0.7, "Temperature of sampled answers.", "Identity", gt=0, le=5)
     answer_template: Text | None = setting(
-        None, "Rejected answer for a model that never says its name, such as 'I am {name}.'", "Identity"
+        None, "Rejected answer for a model that never says its name, such as 'I am {name}.'.", "Identity"
     )
     keep_template: bool = setting(False, "Leave the old name in the chat template where it stands there.", "Identity")
     min_pairs: int = setting(8, "Stop before training when fewer pairs than this could be made.", "Identity", ge=1)

@@ -52,15 +52,15 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
     """
     if name == EMBEDDED:
         return LocatedModel(name, Path(__file__).parent / "embedded")
-    path = Path(name).expanduser()
+    path = Path(name or "no name given").expanduser()
     if path.is_dir():
         if revision is not None:
             raise ModelError(f"{name}: is a folder and has no revisions", hint="Leave out the revision.")
         return _in_folder(name, path)
     if path.exists():
         raise ModelError(f"{name}: is a file, not a model folder", hint="Give the folder that holds config.json.")
-    if not _HUB_ID.fullmatch(name) or name.startswith((".", "~")):
-        raise ModelError(f"{name}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'.")
+    if not _HUB_ID.fullmatch(name):
+        raise ModelError(f"{name or path}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'.")
     return _in_folder(name, _fetch(name, revision))
 
 
