@@ -6,6 +6,7 @@ numbers follow the score of each model, with n and interval, and the paired diff
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -223,21 +224,32 @@ def score(measure: Measure, answers: Sequence[Answer], names: Names | None = Non
 
 
 def summarise(name: str, label: str, better: Better, unit: Unit, values: Sequence[float]) -> Score:
-    """A mean with its interval: Wilson's where every value is 0 or 1, the bootstrap's otherwise."""
+    """A mean with its interval: Wilson's where every value is 0 or 1, the bootstrap's otherwise.
+
+    Values of a ruined model can be infinite or no numbers; their mean is told as it is, without interval.
+    """
     mean = sum(values) / len(values)
     counted = all(value in (0, 1) for value in values) and unit == "rate"
-    interval = rate_interval(int(sum(values)), len(values)) if counted else mean_interval(values)
+    interval: Interval | None = None
+    if counted:
+        interval = rate_interval(int(sum(values)), len(values))
+    elif math.isfinite(mean):
+        interval = mean_interval(values)
     return Score(name, label, mean, len(values), interval, better, unit)
 
 
-def paired_row(measure: Measure, before: Sequence[float], after: Sequence[float]) -> ScoreRow:
-    """A row of the scorecard from two models' values on the same questions."""
-    name, label, better, unit = measure.name, measure.label, measure.better, measure.unit
+def paired_row(
+    name: str, label: str, better: Better, unit: Unit, values: tuple[Sequence[float], Sequence[float]]
+) -> ScoreRow:
+    """A row of the scorecard from two models' values, before and after, on the same questions."""
+    before, after = values
     old = summarise(name, label, better, unit, before)
     new = summarise(name, label, better, unit, after)
-    interval = difference_interval(before, after)
-    difference = Score(name, label, new.value - old.value, new.n, interval, better, unit)
-    return ScoreRow(name, label, better, unit, old, new, difference)
+    change = new.value - old.value
+    interval = difference_interval(before, after) if math.isfinite(change) else None
+    return ScoreRow(
+        name, label, better, unit, old, new, Score(name, label, change, new.n, interval, better, unit)
+    )
 
 
 def lone_row(value: Score) -> ScoreRow:
@@ -251,7 +263,10 @@ def _row(
     pairs = [(measure.of(old, names), measure.of(new, names)) for old, new in zip(before, after, strict=True)]
     # Whether a row applies depends on the question alone, so both values are there or neither.
     both = [(old, new) for old, new in pairs if old is not None and new is not None]
-    return paired_row(measure, [old for old, _ in both], [new for _, new in both]) if both else None
+    if not both:
+        return None
+    values = [old for old, _ in both], [new for _, new in both]
+    return paired_row(measure.name, measure.label, measure.better, measure.unit, values)
 
 
 def _unchanged(before: Sequence[Answer], after: Sequence[Answer]) -> list[ScoreRow]:
