@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dpo_cli.errors import DataError
 
@@ -116,7 +116,7 @@ def _read_toml(text: str, where: str) -> Iterator[Question]:
         yield _question(row, f"{where}, question {number}")
 
 
-def _question(row: Any, place: str) -> Question:  # noqa: ANN401 - whatever a user's file holds
+def _question(row: object, place: str) -> Question:
     if isinstance(row, str):
         row = {"question": row}
     if not isinstance(row, Mapping):

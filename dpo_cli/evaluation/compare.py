@@ -1,0 +1,319 @@
+"""Put the same questions to two models, one after the other, and hold the answers side by side."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dpo_cli.evaluation.divergence import Continuation, Distributions, distributions, divergence
+from dpo_cli.evaluation.implicit_rewards import (
+    PairLogProbs,
+    PairTokens,
+    encode_pairs,
+    pair_log_probs,
+    reward_margins,
+    reward_rows,
+)
+from dpo_cli.evaluation.json_values import scores_json
+from dpo_cli.evaluation.scores import Answer, Names, Score, ScoreRow, lone_row, score_answers
+from dpo_cli.evaluation.verdict import DEFAULT_THRESHOLDS, Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dpo_cli.data.questions import Question
+
+    Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+    OnProgress = Callable[[str, int, int], None]
+
+DEFAULT_SYSTEM_PROMPT = "You're a helpful assistant."
+
+
+@dataclass(frozen=True)
+class AskSettings:
+    """How questions are put, to both models alike.
+
+    Attributes:
+        system_prompt: First message of every conversation; empty for none.
+        max_new_tokens: Longest answer, in tokens.
+        batch_size: Questions answered, or pairs read, at once.
+        max_length: Longest held-out pair, in tokens.
+        divergence: Also measure how far the distribution moved.
+    """
+
+    system_prompt: str = DEFAULT_SYSTEM_PROMPT
+    max_new_tokens: int = 128
+    batch_size: int = 32
+    max_length: int = 1024
+    divergence: bool = True
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Everything one model said, kept after the model is gone.
+
+    Attributes:
+        model: The model's name as it was given.
+        answers: Its answers, in the order of the questions.
+        own: Its next-token distributions along its own answers; empty when not asked for.
+        pair_tokens: The held-out pairs as it reads them.
+        pair_log_probs: What it gives each pair.
+        divergence: How far it is from the model examined before it; None for the first one.
+    """
+
+    model: str
+    answers: tuple[Answer, ...]
+    own: tuple[Distributions, ...] = field(default=(), repr=False)
+    pair_tokens: tuple[PairTokens, ...] = field(default=(), repr=False)
+    pair_log_probs: tuple[PairLogProbs, ...] = field(default=(), repr=False)
+    divergence: Score | None = None
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Log-probability margins of the held-out pairs in nats, and the implicit reward margins between the two."""
+
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    rewards: tuple[float, ...]
+    beta: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models, the same questions.
+
+    Attributes:
+        before: Name of the model before.
+        after: Name of the model after.
+        answers: Both answers to each question, before first.
+        scores: The scorecard.
+        verdict: The checks; None where none applies.
+        margins: Margins of held-out pairs; None without pairs.
+        names: The names that were looked for, if any.
+    """
+
+    before: str
+    after: str
+    answers: tuple[tuple[Answer, Answer], ...]
+    scores: tuple[ScoreRow, ...]
+    verdict: Verdict | None
+    margins: Margins | None = None
+    names: Names | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `dpo compare --json` prints; the same models and questions give the same bytes."""
+        return {
+            "before": {"model": self.before},
+            "after": {"model": self.after},
+            "questions": [
+                {
+                    "question": old.question.text,
+                    "group": old.question.group,
+                    "before": {"answer": old.answer},
+                    "after": {"answer": new.answer},
+                }
+                for old, new in self.answers
+            ],
+            "scores": scores_json(self.scores),
+            "verdict": self.verdict.to_json() if self.verdict else None,
+        }
+
+
+def answer_questions(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    settings: AskSettings | None = None,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Answer]:
+    """Ask a model, greedily and in batches.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer, with a chat template.
+        questions: What to ask.
+        settings: How to ask; the defaults of `AskSettings` unless given.
+        on_progress: Called with (done, all).
+
+    Raises:
+        ModelError: The tokenizer has no chat template.
+    """
+    return _ask(model, tokenizer, questions, settings or AskSettings(), on_progress)[0]
+
+
+def answers_json(model: str, answers: Sequence[Answer]) -> dict[str, Any]:
+    """The document that `dpo test --json` prints."""
+    rows = [
+        {"question": one.question.text, "answer": one.answer, "truncated": one.truncated} for one in answers
+    ]
+    return {"model": model, "answers": rows}
+
+
+def examine(
+    loaded: Loaded,
+    questions: Sequence[Question],
+    *,
+    name: str,
+    settings: AskSettings | None = None,
+    pairs: Iterable[Mapping[str, Any]] = (),
+    before: Examination | None = None,
+    on_progress: OnProgress | None = None,
+) -> Examination:
+    """Ask one model everything that a comparison needs of it, so that it can leave memory afterwards.
+
+    Args:
+        loaded: The model and its tokenizer.
+        questions: What to ask; the same for both models.
+        name: What the model is called in the results.
+        settings: How to ask; the same for both models.
+        pairs: Held-out preference pairs in TRL's layout; the second model reads them from `before`.
+        before: The examination of the model before, when this is the model after.
+        on_progress: Called with (stage, done, all).
+
+    Raises:
+        ModelError: The tokenizer has no chat template.
+    """
+    model, tokenizer = loaded
+    settings = settings or AskSettings()
+
+    def asked(done: int, total: int) -> None:
+        if on_progress:
+            on_progress(f"asking {name}", done, total)
+
+    answers, own = _ask(model, tokenizer, questions, settings, asked)
+    # Both models read the same tokens, or a renamed chat template would pass for a change of the model.
+    tokens = (
+        before.pair_tokens
+        if before
+        else tuple(encode_pairs(tokenizer, pairs, max_length=settings.max_length))
+    )
+    size = settings.batch_size
+    first = settings.divergence and before is None
+    return Examination(
+        model=name,
+        answers=tuple(answers),
+        own=tuple(distributions(model, own, batch_size=size)) if first else (),
+        pair_tokens=tokens,
+        pair_log_probs=tuple(pair_log_probs(model, tokens, batch_size=size)),
+        divergence=divergence(model, before.own, batch_size=size) if before else None,
+    )
+
+
+def compare_examinations(
+    before: Examination,
+    after: Examination,
+    *,
+    names: Names | None = None,
+    beta: float = 0.2,
+    thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS,
+) -> Comparison:
+    """Score two examinations against each other and judge the result.
+
+    Args:
+        before: Of the model before.
+        after: Of the model after, examined with `before`.
+        names: Old and new name, for the identity scores.
+        beta: Beta of the implicit reward.
+        thresholds: Of the verdict; see `verdict.CHECKS`.
+    """
+    rows = score_answers(before.answers, after.answers, names)
+    if after.divergence is not None:
+        rows.append(lone_row(after.divergence))
+    rows += reward_rows(before.pair_log_probs, after.pair_log_probs, beta)
+    margins = None
+    if before.pair_log_probs:
+        margins = Margins(
+            tuple(one.margin for one in before.pair_log_probs),
+            tuple(one.margin for one in after.pair_log_probs),
+            tuple(reward_margins(before.pair_log_probs, after.pair_log_probs, beta)),
+            beta,
+        )
+    answers = tuple(zip(before.answers, after.answers, strict=True))
+    return Comparison(
+        before.model, after.model, answers, tuple(rows), judge(rows, thresholds), margins, names
+    )
+
+
+def run_comparison(
+    before: str,
+    after: str,
+    questions: Sequence[Question],
+    *,
+    load: Callable[[str], Loaded],
+    settings: AskSettings | None = None,
+    pairs: Sequence[Mapping[str, Any]] = (),
+    on_progress: OnProgress | None = None,
+    **judging: Any,  # noqa: ANN401 - handed through to compare_examinations
+) -> Comparison:
+    """Load one model, ask it, let it go; then the other; then compare.
+
+    Args:
+        before: The model before.
+        after: The model after.
+        questions: What to ask.
+        load: Turns a model's name into the model and its tokenizer.
+        settings: How to ask.
+        pairs: Held-out preference pairs in TRL's layout.
+        on_progress: Called with (stage, done, all).
+        **judging: `names`, `beta` and `thresholds` of `compare_examinations`.
+
+    Raises:
+        ModelError: A model cannot be loaded, or has no chat template.
+    """
+
+    def examined(name: str, first: Examination | None) -> Examination:
+        if on_progress:
+            on_progress(f"loading {name}", 0, 1)
+        loaded = load(name)
+        return examine(
+            loaded,
+            questions,
+            name=name,
+            settings=settings,
+            pairs=pairs,
+            before=first,
+            on_progress=on_progress,
+        )
+
+    first = examined(before, None)
+    _release_memory()
+    second = examined(after, first)
+    _release_memory()
+    return compare_examinations(first, second, **judging)
+
+
+def _ask(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[Question],
+    settings: AskSettings,
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[list[Answer], list[Continuation]]:
+    from dpo_cli.models.generate import conversation, generate
+
+    found = generate(
+        model,
+        tokenizer,
+        [conversation(question.text, settings.system_prompt) for question in questions],
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        on_progress=on_progress,
+    )
+    answers = [
+        Answer(question, one.text, one.truncated) for question, one in zip(questions, found, strict=True)
+    ]
+    return answers, [Continuation(one.prompt_ids, one.token_ids) for one in found if one.token_ids]
+
+
+def _release_memory() -> None:
+    """Give memory back before the other model is loaded: cycles first, then the device's cache."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

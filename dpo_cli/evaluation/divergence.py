@@ -1,0 +1,214 @@
+"""How far the model after has moved from the model before, where the model before speaks.
+
+At each position of an answer that the model before gave, its next-token distribution p is compared with
+the distribution q of the model after, given the same tokens so far: KL(p || q) in nats (Kullback and
+Leibler 1951), averaged over all positions of all answers. It is the quantity that DPO's beta holds down,
+in the direction that asks whether anything the model used to say became unlikely.
+
+The two models are never in memory together, so the distribution before is kept: its `TOP` likeliest tokens
+and the probability of all others as one lump. KL over such a coarser partition is at most the full KL
+(the log-sum inequality; Cover and Thomas 2006, theorem 2.7.1), never negative, and exact for vocabularies of
+at most `TOP` tokens; the lump rarely holds more than a few per cent.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dpo_cli.evaluation.intervals import ratio_interval
+from dpo_cli.evaluation.scores import Score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import torch
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+
+TOP = 256
+"""Tokens kept of each distribution."""
+
+_TOKENS_AT_ONCE = 2048  # in one forward pass: 1.2 GB of float32 logits for a vocabulary of 150,000
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Token ids of a prompt and of what followed it."""
+
+    prompt: Sequence[int]
+    tokens: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """Next-token distributions of one model at each position of one answer.
+
+    Attributes:
+        continuation: The prompt and the answer.
+        tokens: Likeliest tokens, int64 [positions, top].
+        log_probs: Their log-probabilities in nats, float64 [positions, top].
+        vocabulary: Tokens the model knows.
+    """
+
+    continuation: Continuation
+    tokens: NDArray[np.int64]
+    log_probs: NDArray[np.float64]
+    vocabulary: int
+
+
+def distributions(
+    model: PreTrainedModel, continuations: Sequence[Continuation], *, batch_size: int = 32
+) -> list[Distributions]:
+    """Read the model's next-token distributions along its own answers.
+
+    Args:
+        model: A causal language model.
+        continuations: Prompts and answers; every answer has at least one token.
+        batch_size: Sequences in one forward pass at most.
+    """
+    found: dict[int, Distributions] = {}
+
+    def keep(place: int, log_probs: torch.Tensor) -> None:
+        top = log_probs.topk(min(TOP, log_probs.shape[-1]), dim=-1)
+        found[place] = Distributions(
+            continuations[place],
+            top.indices.cpu().numpy(),
+            top.values.double().cpu().numpy(),
+            log_probs.shape[-1],
+        )
+
+    _walk(model, continuations, batch_size, keep)
+    return [found[place] for place in range(len(continuations))]
+
+
+def divergence(
+    model: PreTrainedModel, before: Sequence[Distributions], *, batch_size: int = 32
+) -> Score | None:
+    """Mean KL(before || after) in nats per token on the answers of the model before.
+
+    Args:
+        model: The model after.
+        before: What `distributions` read of the model before.
+        batch_size: Sequences in one forward pass at most; the same as for `before`, so that a model
+            compared with itself repeats the same sums and gives 0.
+
+    Returns:
+        The score with n questions and an interval over questions; None where there is no answer, or the
+        two models do not share a vocabulary.
+    """
+    import torch
+
+    if not before:
+        return None
+    sums: dict[int, float] = {}
+    sizes: set[int] = set()
+
+    def compare(place: int, log_probs: torch.Tensor) -> None:
+        sizes.add(log_probs.shape[-1])
+        if log_probs.shape[-1] != before[place].vocabulary:
+            return
+        tokens = torch.from_numpy(before[place].tokens).to(log_probs.device)
+        q = log_probs.gather(-1, tokens).double().cpu().numpy()
+        sums[place] = float(coarse_kl(before[place].log_probs, q).sum())
+
+    _walk(model, [one.continuation for one in before], batch_size, compare)
+    if sizes != {one.vocabulary for one in before}:
+        return None
+    totals = [sums[place] for place in range(len(before))]
+    counts = [float(len(one.continuation.tokens)) for one in before]
+    value = sum(totals) / sum(counts)
+    interval = ratio_interval(totals, counts) if math.isfinite(value) else None  # a ruined model says NaN
+    return Score("divergence", "Divergence from before", value, len(before), interval, "none", "nats/token")
+
+
+def coarse_kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """KL(p || q) over some tokens and the lump of all others.
+
+    sum_i p_i (log p_i - log q_i) + P (log P - log Q), with P and Q the probabilities of the lump.
+
+    Args:
+        p: Log-probabilities of the listed tokens in nats, float64 [positions, listed].
+        q: Log-probabilities of the same tokens under the other model, same shape.
+
+    Returns:
+        Nats, float64 [positions], at least 0.
+    """
+    listed = (np.exp(p) * (p - q)).sum(axis=-1)
+    rest_p, rest_q = (np.clip(1 - np.exp(one).sum(axis=-1), 1e-12, None) for one in (p, q))
+    # Below 1e-6 the lump is what rounding in float32 left of 1, not a probability.
+    lump = np.where(rest_p > 1e-6, rest_p * (np.log(rest_p) - np.log(rest_q)), 0.0)  # noqa: PLR2004 - said above
+    total: NDArray[np.float64] = np.clip(listed + lump, 0, None)
+    return total
+
+
+def token_log_probs(
+    model: PreTrainedModel, continuations: Sequence[Continuation], *, batch_size: int = 32
+) -> list[float]:
+    """Sum of log-probabilities of each continuation's tokens given its prompt, in nats."""
+    import torch
+
+    found: dict[int, float] = {}
+
+    def add(place: int, log_probs: torch.Tensor) -> None:
+        tokens = torch.tensor(list(continuations[place].tokens), device=log_probs.device)
+        found[place] = float(log_probs.gather(-1, tokens[:, None]).double().sum())
+
+    _walk(model, continuations, batch_size, add)
+    return [found[place] for place in range(len(continuations))]
+
+
+def _walk(
+    model: PreTrainedModel,
+    continuations: Sequence[Continuation],
+    batch_size: int,
+    visit: Callable[[int, torch.Tensor], None],
+) -> None:
+    """Visit each continuation's log-probabilities, float32 [positions, vocabulary], in batches by length."""
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            for batch in _batches(continuations, batch_size):
+                rows = [
+                    list(continuations[place].prompt) + list(continuations[place].tokens) for place in batch
+                ]
+                longest = max(map(len, rows))
+                # Padding on the right: a causal model never sees it, so no position shifts.
+                ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
+                mask = torch.tensor(
+                    [[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device
+                )
+                logits = model(input_ids=ids, attention_mask=mask).logits
+                for row, place in enumerate(batch):
+                    start = len(continuations[place].prompt) - 1
+                    stop = start + len(continuations[place].tokens)
+                    visit(place, _log_probs(logits[row, start:stop]))
+                del logits
+    finally:
+        model.train(training)
+
+
+def _log_probs(logits: torch.Tensor) -> torch.Tensor:
+    return logits.float().log_softmax(dim=-1)
+
+
+def _batches(continuations: Sequence[Continuation], batch_size: int) -> Iterator[list[int]]:
+    """Places of continuations with an answer, of like length together, few enough tokens at a time."""
+    lengths = [len(one.prompt) + len(one.tokens) for one in continuations]
+    order = sorted(
+        (place for place, one in enumerate(continuations) if one.tokens), key=lambda place: lengths[place]
+    )
+    batch: list[int] = []
+    for place in order:
+        if len(batch) == batch_size or (batch and lengths[place] * (len(batch) + 1) > _TOKENS_AT_ONCE):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch

@@ -1,0 +1,105 @@
+"""Intervals for figures measured on a sample of questions; all from scipy, all at 95 %.
+
+Questions are the sampling units: an interval says how far the figure would move with other questions of the
+same kind, not with another seed of training.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+Interval = tuple[float, float]
+
+CONFIDENCE = 0.95
+RESAMPLES = 4000
+_BATCH = 500  # resamples drawn at once: bounds the memory for thousands of questions
+
+
+def rate_interval(hits: int, n: int) -> Interval:
+    """Wilson's score interval of a rate (Wilson 1927; `scipy.stats.binomtest`).
+
+    Args:
+        hits: How many of the questions.
+        n: Questions asked, at least 1.
+    """
+    found = stats.binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """Percentile bootstrap interval of a mean (`scipy.stats.bootstrap`, fixed seed).
+
+    One value, or the same value everywhere, carries no information on its spread: None for one value,
+    a point for several.
+    """
+    if len(values) == 1:
+        return None
+    if min(values) == max(values):
+        return values[0], values[0]
+    return _bootstrap((np.asarray(values),), np.mean)
+
+
+def ratio_interval(totals: Sequence[float], counts: Sequence[float]) -> Interval | None:
+    """Percentile bootstrap interval of sum(totals) / sum(counts), resampling questions.
+
+    For means over tokens: the tokens of one answer are not independent of each other, answers are.
+
+    Args:
+        totals: Sum of the figure over the tokens of each question.
+        counts: Tokens of each question, positive.
+    """
+    if len(totals) == 1:
+        return None
+    ratios = [total / count for total, count in zip(totals, counts, strict=True)]
+    if min(ratios) == max(ratios):
+        return ratios[0], ratios[0]
+    return _bootstrap((np.asarray(totals), np.asarray(counts)), _ratio)
+
+
+def difference_interval(before: Sequence[float], after: Sequence[float]) -> Interval | None:
+    """Interval of mean(after - before) over the same questions.
+
+    Percentile bootstrap over the questions' differences, which keeps the pairs together. Where nothing
+    changed, the difference is 0 for certain as far as these questions go. Where every question changed by
+    the same amount (0 of 60 before, 60 of 60 after) the bootstrap knows no spread either, so the share of
+    questions that change gets Wilson's interval.
+    """
+    changes = [new - old for old, new in zip(before, after, strict=True)]
+    if all(change == 0 for change in changes):
+        return 0.0, 0.0
+    if min(changes) < max(changes):
+        return mean_interval(changes)
+    if abs(changes[0]) != 1:
+        return None if len(changes) == 1 else (changes[0], changes[0])
+    low, high = rate_interval(len(changes), len(changes))
+    return (low, high) if changes[0] > 0 else (-high, -low)
+
+
+def _ratio(totals: NDArray[np.float64], counts: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    ratio: NDArray[np.float64] = totals.sum(axis=axis) / counts.sum(axis=axis)
+    return ratio
+
+
+def _bootstrap(
+    samples: tuple[NDArray[np.float64], ...], statistic: Callable[..., NDArray[np.float64]]
+) -> Interval:
+    found = stats.bootstrap(
+        samples,
+        statistic,
+        paired=len(samples) > 1,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=_BATCH,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)

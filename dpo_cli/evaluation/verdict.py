@@ -1,0 +1,135 @@
+"""The verdict: figures held against thresholds, one row a check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from dpo_cli.evaluation.json_values import interval_json, number_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dpo_cli.evaluation.intervals import Interval
+    from dpo_cli.evaluation.scores import Score, ScoreRow
+
+_ROUNDING = 1e-9  # 0.90 - 0.88 is not above 0.02
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must hold, as a row of `CHECKS`.
+
+    Attributes:
+        name: As in `--json`.
+        label: In words.
+        setting: The setting that holds its threshold.
+        score: Row of the scorecard that is looked at.
+        side: The score of the model after, or by how much it fell from before.
+        limit: Whether the threshold is the least or the most allowed.
+    """
+
+    name: str
+    label: str
+    setting: str
+    score: str
+    side: Literal["after", "drop"]
+    limit: Literal["least", "most"]
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("new_name", "Says the new name", "min_new_name", "new_name", "after", "least"),
+    Check("old_name", "Leaks the old name", "max_old_name", "old_name", "after", "most"),
+    Check("doubled_name", "Doubles the new name", "max_doubled_name", "doubled_name", "after", "most"),
+    Check("ordinary_drop", "Fall of expected answers right", "max_ordinary_drop", "right", "drop", "most"),
+    Check(
+        "reward_accuracy",
+        "Reward accuracy on held-out pairs",
+        "min_reward_accuracy",
+        "reward_accuracy",
+        "after",
+        "least",
+    ),
+)
+"""Everything a verdict can check. A new check is a new row and a setting for its threshold."""
+
+DEFAULT_THRESHOLDS: Mapping[str, float] = {
+    "min_new_name": 0.95,
+    "max_old_name": 0.05,
+    "max_doubled_name": 0.0,
+    "max_ordinary_drop": 0.02,
+    "min_reward_accuracy": 0.5,
+}
+"""Thresholds where none are given."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A check and how it came out."""
+
+    check: Check
+    value: float
+    interval: Interval | None
+    threshold: float
+    passed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `--json`."""
+        return {
+            "name": self.check.name,
+            "value": number_json(self.value),
+            "interval": interval_json(self.interval),
+            "threshold": self.threshold,
+            "passed": self.passed,
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks that apply; at least one."""
+
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `--json`."""
+        return {"passed": self.passed, "checks": [check.to_json() for check in self.checks]}
+
+
+def judge(rows: Sequence[ScoreRow], thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS) -> Verdict | None:
+    """Hold a scorecard against thresholds.
+
+    A check applies when its score was measured and its setting is in `thresholds`. The figure itself is
+    compared, not an end of its interval: the interval is shown for the reader to judge.
+
+    Args:
+        rows: The scorecard.
+        thresholds: Values of the settings named in `CHECKS`.
+
+    Returns:
+        The verdict; None where no check applies, since nothing was tested then.
+    """
+    scores = {row.name: row for row in rows}
+    results = [
+        result
+        for check in CHECKS
+        if check.setting in thresholds and check.score in scores
+        if (result := _result(check, scores[check.score], thresholds[check.setting])) is not None
+    ]
+    return Verdict(tuple(results)) if results else None
+
+
+def _result(check: Check, row: ScoreRow, threshold: float) -> CheckResult | None:
+    score: Score | None = row.after if check.side == "after" else row.difference
+    if score is None:
+        return None
+    value, interval = score.value, score.interval
+    if check.side == "drop":
+        value, interval = 0.0 - value, (0.0 - interval[1], 0.0 - interval[0]) if interval else None
+    # Written so that a value that is no number fails.
+    passed = value >= threshold - _ROUNDING if check.limit == "least" else value <= threshold + _ROUNDING
+    return CheckResult(check, value, interval, threshold, passed)

@@ -1,0 +1,155 @@
+"""Text on its way out: hostile characters made visible, and the two consoles everything is printed on.
+
+Answers of models, rows of data sets and file names are hostile text: an escape sequence moves the cursor, a
+bidirectional override turns a line around, a zero-width character hides. Every string from outside goes
+through `visible` (or `visible_line`) and into `rich.text.Text`, never into markup.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import unicodedata
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Controls (C0, DEL, C1), invisible formatting (bidirectional marks, zero widths, tags), lone surrogates,
+# line and paragraph separators. Unassigned characters stay: they may be newer than this Python.
+_HOSTILE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_KEPT = frozenset("\n\t")
+
+
+def visible(text: str, *, keep: Iterable[str] = _KEPT) -> str:
+    r"""Make every character that acts instead of showing visible, as `\x1b`, `\u202e` or `\U000e0041`.
+
+    Args:
+        text: Any string, lone surrogates included.
+        keep: Characters left as they are; newline and tab unless given.
+
+    Returns:
+        Text that can be encoded in UTF-8 and prints as it reads.
+    """
+    if text.isprintable():
+        return text
+    kept = frozenset(keep)
+    return "".join(_shown(character) if character not in kept else character for character in text)
+
+
+def visible_line(text: str) -> str:
+    r"""As `visible`, on one line: newlines and tabs are shown as `\n` and `\t`."""
+    return visible(text, keep="")
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _HOSTILE:
+        return character
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def stdout() -> Console:
+    """The console for results; a reader that goes away raises BrokenPipeError."""
+    return _ResultConsole(file=_encodable(sys.stdout), highlight=False, markup=False, emoji=False)
+
+
+def stderr() -> Console:
+    """The console for everything that is not a result; a reader that goes away stops nothing."""
+    return Console(
+        file=cast("TextIO", _Undisturbed(_encodable(sys.stderr))), highlight=False, markup=False, emoji=False
+    )
+
+
+def write_json(document: dict[str, Any]) -> None:
+    """Print one JSON document on standard output, and nothing else there.
+
+    Characters stay readable, except for those that `visible` shows: JSON spells them as escapes too.
+
+    Raises:
+        ValueError: A number in it is not finite; JSON has no such numbers.
+        BrokenPipeError: The reader went away.
+    """
+    stream = _encodable(sys.stdout)
+    stream.write(json_text(document) + "\n")
+    stream.flush()
+
+
+def json_text(document: object, *, indent: int | None = 2) -> str:
+    """A JSON document that is harmless on a terminal and can be encoded in UTF-8.
+
+    Raises:
+        ValueError: A number in it is not finite.
+    """
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent)
+    if text.isprintable():
+        return text
+    return "".join(
+        _json_escape(character)
+        if character != "\n" and unicodedata.category(character) in _HOSTILE
+        else character
+        for character in text
+    )
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+
+
+def _encodable(stream: TextIO) -> TextIO:
+    """The stream, set so that a character its encoding lacks is escaped, not an error."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
+    return stream
+
+
+class _ResultConsole(Console):
+    """Rich would exit with code 1 when the reader goes away; who calls decides that."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the BrokenPipeError that is being handled go on."""
+        self.quiet = True
+        raise BrokenPipeError
+
+
+class _Undisturbed(io.TextIOBase):
+    """A stream that falls silent when it can no longer be written to: closed pipe, terminal gone, disk full."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._gone = False
+
+    def write(self, text: str) -> int:
+        """Write, or do nothing."""
+        if not self._gone:
+            try:
+                self._stream.write(text)
+            except (OSError, ValueError):  # ValueError: the stream was closed
+                self._gone = True
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or do nothing."""
+        if not self._gone:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._gone = True
+
+    def isatty(self) -> bool:
+        """Whether a person may be looking."""
+        return not self._gone and self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The descriptor, which Rich asks for the size of the terminal."""
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override] # a read-only attribute here
+        """The stream's encoding, which Rich asks whether box characters can be drawn."""
+        return self._stream.encoding or "utf-8"
