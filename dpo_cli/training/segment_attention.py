@@ -1,0 +1,335 @@
+"""Attention over a packed row of pairs, plugged in through transformers' own registries.
+
+In a packed row (see `packing`) a token of a continuation may look at the shared beginning of its pair
+and at the earlier tokens of its own continuation, never at the sibling or at another pair. Three ways
+to compute exactly that, chosen by `choose_path`:
+
+- `segments` (CPU, long rows): flash kernels over [shared], [chosen rest], [rejected rest], and both rests
+  on the shared keys; partial results are merged by their log-sum-exp. No mask, no copied keys.
+- `rows` (short rows, sliding windows, soft-capping, fp32 on accelerators): queries, keys and values are
+  gathered into `[2B, L]` rows, one dense causal call does the work of all pairs.
+- `varlen` (CUDA, bf16/fp16): `torch.nn.attention.varlen` with the shared keys in front of each continuation's.
+
+A model is switched with `plug_in`. Calls without a packed row (generation, evaluation by others) go to
+the attention the model had before.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name torch's own documentation uses
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from dpo_cli.training.packing import PackedPairs
+
+PREFIX = "shared_prefix_over_"
+LAYOUT_ARGUMENT = "packed_pairs"
+"""Keyword under which the layout travels through the model to its attention layers."""
+
+_KNOWN_ARGUMENTS = {
+    "sliding_window", "softcap", "position_ids", "use_cache", "cache_position", "output_attentions",
+    "output_router_logits", "output_hidden_states", "is_causal", "position_embeddings", "return_dict",
+}  # fmt: skip
+"""Keywords models pass that mean the same, or nothing, in a packed row; any other one is refused by name."""
+
+SHORT_ROW = 96
+"""Rows up to this many tokens are faster as one dense call than as kernels per segment (measured, docs/performance.md)."""
+
+_in_packed_forward: ContextVar[bool] = ContextVar("in_packed_forward", default=False)
+
+
+class PackedAttentionError(RuntimeError):
+    """An attention layer asks for something that the packed row does not offer; its message names it."""
+
+
+@contextmanager
+def packed_forward() -> Iterator[None]:
+    """While a backbone runs on a packed row, build no attention masks: the layout replaces them."""
+    token = _in_packed_forward.set(True)
+    try:
+        yield
+    finally:
+        _in_packed_forward.reset(token)
+
+
+def plug_in(config: Any) -> None:
+    """Make every attention layer that reads `config` able to work on packed rows.
+
+    Args:
+        config: The text config of a transformers model; its `_attn_implementation` is replaced by one that
+            delegates to the former for calls without a packed row.
+    """
+    before = config._attn_implementation or "eager"  # noqa: SLF001 - transformers' name for a public setting
+    if before.startswith(PREFIX):
+        return
+    name = PREFIX + before
+    AttentionInterface.register(name, _attention_over(before))
+    AttentionMaskInterface.register(name, _mask_over(before))
+    config._attn_implementation_internal = name  # noqa: SLF001 - as set_attn_implementation does
+
+
+def plug_out(config: Any) -> None:
+    """Undo `plug_in`."""
+    config._attn_implementation_internal = config._attn_implementation.removeprefix(PREFIX)  # noqa: SLF001
+
+
+def _mask_over(before: str) -> Callable[..., Any]:
+    def mask(*args: Any, **kwargs: Any) -> Any:
+        if _in_packed_forward.get():
+            return None
+        build = ALL_MASK_ATTENTION_FUNCTIONS.get(before)
+        return None if build is None else build(*args, **kwargs)
+
+    return mask
+
+
+def _attention_over(before: str) -> Callable[..., Any]:
+    def attention(
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, Any]:
+        packed = kwargs.pop(LAYOUT_ARGUMENT, None)
+        if packed is not None:
+            return attend_packed(module, query, key, value, packed, **kwargs), None
+        if _in_packed_forward.get():
+            raise PackedAttentionError(f"{type(module).__name__} does not pass keywords on to its attention function")
+        default = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+        call = ALL_ATTENTION_FUNCTIONS.get_interface(before, default)
+        result: tuple[torch.Tensor, Any] = call(module, query, key, value, attention_mask, **kwargs)
+        return result
+
+    return attention
+
+
+def attend_packed(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    packed: PackedPairs,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """Attention of one layer over a packed row.
+
+    Args:
+        module: The attention layer, for error messages and its own idea of a window.
+        query: `[1, H, N, D]`.
+        key: `[1, Hkv, N, D]`; `Hkv` divides `H` (grouped queries), keys are never expanded.
+        value: `[1, Hkv, N, D]`.
+        packed: The layout of the row.
+        scaling: Factor on the scores; `1/sqrt(D)` when None.
+        dropout: Must be 0: two forwards of the same prefix cannot share a dropout mask with TRL's.
+        **kwargs: What else the model passes; refused by name unless it is known to mean nothing here.
+
+    Returns:
+        `[1, N, H, D]`, in the dtype of `value`, or the autocast dtype under autocast.
+
+    Raises:
+        PackedAttentionError: For an argument that would change the numbers.
+    """
+    window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
+    unknown = sorted(name for name, given in kwargs.items() if name not in _KNOWN_ARGUMENTS and given is not None)
+    if unknown:
+        raise PackedAttentionError(f"{type(module).__name__} passes {', '.join(unknown)} to its attention function")
+    if dropout:
+        raise PackedAttentionError(f"{type(module).__name__} drops attention weights out (p={dropout})")
+    _check_window(module, window)
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+    if window is not None and packed.longest <= window:
+        window = None
+    scale = 1.0 / math.sqrt(query.shape[-1]) if scaling is None else scaling
+    if softcap is None and window is None and device == "cpu" and packed.longest > SHORT_ROW:
+        return SegmentAttention.apply(query, key, value, packed, scale)  # type: ignore[no-any-return, no-untyped-call]
+    if softcap is None and device == "cuda" and query.dtype in (torch.bfloat16, torch.float16):
+        from dpo_cli.training.varlen_attention import attend_varlen
+
+        return attend_varlen(query, key, value, packed, scale=scale, window=window)
+    return attend_rows(query, key, value, packed, scale=scale, window=window, softcap=softcap)
+
+
+def _check_window(module: torch.nn.Module, given: int | None) -> None:
+    """Refuse a layer whose config says "window" while its call does not: its mask would be lost silently."""
+    config, layer = getattr(module, "config", None), getattr(module, "layer_idx", None)
+    types = getattr(config, "layer_types", None)
+    if types is not None and layer is not None and layer < len(types):
+        if types[layer] == "sliding_attention" and given is None:
+            raise PackedAttentionError(f"{type(module).__name__} does not pass its sliding window on")
+        if types[layer] not in ("sliding_attention", "full_attention"):
+            raise PackedAttentionError(f"layer {layer} is of type {types[layer]}")
+
+
+class SegmentAttention(torch.autograd.Function):
+    """Attention by segment with CPU flash kernels; partial softmaxes are merged by log-sum-exp.
+
+    The backward kernel needs only the final output and log-sum-exp of a query, whichever keys it is
+    given, so the two parts of a continuation are differentiated apart and added (as in ring attention).
+    """
+
+    @staticmethod
+    def forward(  # noqa: D102 - the class says it
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: PackedPairs, scale: float
+    ) -> torch.Tensor:
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001 - SDPA without its log-sum-exp cannot be merged
+        heads, tokens = query.shape[1], query.shape[2]
+        out = query.new_empty(1, tokens, heads, value.shape[-1])
+        lse = query.new_empty(1, heads, tokens, dtype=torch.float32)
+        by_head = out.transpose(1, 2)
+
+        def causal(a: int, b: int) -> None:
+            if b > a:
+                q, k, v = query[:, :, a:b], key[:, :, a:b], value[:, :, a:b]
+                by_head[:, :, a:b], lse[:, :, a:b] = flash(q, k, v, 0.0, True, scale=scale)
+
+        for span in packed.spans:
+            causal(span.start, span.chosen_start)
+            causal(span.chosen_start, span.rejected_start)
+            causal(span.rejected_start, span.end)
+            rest = slice(span.chosen_start, span.end)
+            if span.shared and span.end > span.chosen_start:
+                front = slice(span.start, span.chosen_start)
+                part, part_lse = flash(query[:, :, rest], key[:, :, front], value[:, :, front], 0.0, False, scale=scale)
+                total = torch.logaddexp(lse[:, :, rest], part_lse)
+                own = by_head[:, :, rest]
+                own.mul_((lse[:, :, rest] - total).exp()[..., None])
+                own.add_(part * (part_lse - total).exp()[..., None])
+                lse[:, :, rest] = total
+        ctx.save_for_backward(query, key, value, out, lse)
+        ctx.packed, ctx.scale = packed, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]  # noqa: D102
+        query, key, value, out, lse = ctx.saved_tensors
+        back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001
+        grad, out = grad.transpose(1, 2), out.transpose(1, 2)
+        to_query = torch.empty_like(query)
+        to_key, to_value = torch.empty_like(key), torch.empty_like(value)
+
+        def part(q: slice, k: slice, *, causal: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            grads: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = back(
+                grad[:, :, q], query[:, :, q], key[:, :, k], value[:, :, k], out[:, :, q], lse[:, :, q],
+                0.0, causal, scale=ctx.scale,
+            )  # fmt: skip
+            return grads
+
+        for span in ctx.packed.spans:
+            edges = (span.start, span.chosen_start, span.rejected_start, span.end)
+            for a, b in zip(edges, edges[1:], strict=False):
+                if b > a:
+                    here = slice(a, b)
+                    to_query[:, :, here], to_key[:, :, here], to_value[:, :, here] = part(here, here, causal=True)
+            front, rest = slice(span.start, span.chosen_start), slice(span.chosen_start, span.end)
+            if span.shared and span.end > span.chosen_start:
+                dq, dk, dv = part(rest, front, causal=False)
+                to_query[:, :, rest] += dq
+                to_key[:, :, front] += dk
+                to_value[:, :, front] += dv
+        return to_query, to_key, to_value, None, None
+
+
+class _ToRows(torch.autograd.Function):
+    """`[N, H, D]` to `[2B, L, H, D]`; its backward adds the two copies of a shared token by gathers alone."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: torch.Tensor, packed: PackedPairs) -> torch.Tensor:  # noqa: D102
+        ctx.packed = packed
+        return tokens.index_select(0, packed.row_index.flatten()).view(*packed.row_index.shape, *tokens.shape[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]  # noqa: D102
+        packed: PackedPairs = ctx.packed
+        flat = grad.flatten(0, 1)
+        tokens = flat.index_select(0, packed.owner)
+        twins = flat.index_select(0, packed.shared_twin)
+        tokens[packed.shared_positions] += twins
+        return tokens, None
+
+
+class _FromRows(torch.autograd.Function):
+    """`[2B, L, H, D]` back to `[N, H, D]`, each token from the row that owns it."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, packed: PackedPairs) -> torch.Tensor:  # noqa: D102
+        ctx.packed, ctx.shape = packed, rows.shape
+        return rows.flatten(0, 1).index_select(0, packed.owner)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]  # noqa: D102
+        rows = grad.new_zeros(ctx.shape)
+        rows.flatten(0, 1).index_copy_(0, ctx.packed.owner, grad)
+        return rows, None
+
+
+def attend_rows(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    packed: PackedPairs,
+    *,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Attention with the row of each completion spelled out, as one dense call.
+
+    Rows are filled from the left, so the causal rule alone keeps padding out of sight.
+
+    Args:
+        query: `[1, H, N, D]`.
+        key: `[1, Hkv, N, D]`.
+        value: `[1, Hkv, N, D]`.
+        packed: The layout.
+        scale: Factor on the scores.
+        window: A token sees itself and the `window - 1` tokens before it; None is no limit.
+        softcap: Scores become `softcap * tanh(score / softcap)` (Gemma 2); None is none.
+
+    Returns:
+        `[1, N, H, D]`.
+    """
+    heads, kv_heads = query.shape[1], key.shape[1]
+    together = torch.cat((query, key, value), 1) if value.shape[-1] == query.shape[-1] else None
+    if together is None:
+        rows = [_ToRows.apply(x[0].transpose(0, 1), packed).transpose(1, 2) for x in (query, key, value)]  # type: ignore[no-untyped-call]
+    else:
+        gathered = _ToRows.apply(together[0].transpose(0, 1), packed).transpose(1, 2)  # type: ignore[no-untyped-call]
+        rows = list(gathered.split((heads, kv_heads, kv_heads), 1))
+    q, k, v = rows
+    length = packed.longest
+    if softcap is None:
+        mask = None if window is None else _causal_band(length, window, q.device)
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=kv_heads != heads
+        )
+    else:
+        mask = _causal_band(length, window or length, q.device)
+        k, v = (x.repeat_interleave(heads // kv_heads, 1) for x in (k, v))
+        scores = torch.tanh(q @ k.transpose(2, 3) * scale / softcap) * softcap
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        out = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype) @ v
+    back: torch.Tensor = _FromRows.apply(out.transpose(1, 2), packed)  # type: ignore[no-untyped-call]
+    return back[None]
+
+
+def _causal_band(length: int, window: int, device: torch.device) -> torch.Tensor:
+    """`[L, L]`, bool: query `i` sees key `j` when `i - window < j <= i`."""
+    distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
+    return (distance >= 0) & (distance < window)

@@ -1,0 +1,116 @@
+"""Run TRL's own trainer with and without the engine on tiny models made on the spot."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
+from trl import DPOConfig, DPOTrainer
+
+from dpo_cli.training.shared_prefix import install_shared_prefix
+
+VOCABULARY = 97
+WIDTHS = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+FAMILIES = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "mistral": {"sliding_window": 16},
+    "gemma2": {"sliding_window": 16, "query_pre_attn_scalar": 8, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+    "gemma3_text": {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]},
+    "phi3": {},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512},
+    "olmo2": {},
+    "smollm3": {},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+}
+
+
+def tokenizer():
+    words = {"<pad>": 0, "<bos>": 1, "<eos>": 2} | {f"w{i}": i for i in range(3, VOCABULARY)}
+    raw = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>")
+
+
+def make_model(family, **changes):
+    set_seed(5)
+    config = AutoConfig.for_model(family, **{**WIDTHS, **FAMILIES[family], **changes})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4)  # far enough from uniform that a wrong mask shows
+    return model
+
+
+def pairs(count=12, seed=0, prompt=(3, 30), completion=(2, 25), common=0.5):
+    """Token-id pairs: some share the start of their completions, one is a prefix of the other, one shares nothing."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def number(low, high):
+        return int(torch.randint(low, high + 1, (1,), generator=draw))
+
+    def words(n):
+        return torch.randint(3, VOCABULARY, (n,), generator=draw).tolist()
+
+    rows = []
+    for index in range(count):
+        first, second = words(number(*completion)), words(number(*completion))
+        if index % 4 == 0:
+            start = words(number(4, 12))
+            first, second = start + first, start + second
+        if index % 4 == 1:
+            second = first + second
+        start = words(number(*prompt)) if index % 4 != 2 else words(1)
+        rows.append({"prompt_ids": start, "chosen_ids": [*first, 2], "rejected_ids": [*second, 2]})
+    return rows
+
+
+class Prepared(DPOTrainer):
+    """TRL's trainer on token ids that are ready."""
+
+    def _prepare_dataset(self, dataset, *args, **kwargs):
+        return dataset
+
+
+def train(model, rows, folder, *, engine, ref_model=None, peft_config=None, **settings):
+    """Train a few steps; returns (trainer, one dict of logged numbers a step, reason of a fallback)."""
+    defaults = {
+        "output_dir": str(folder), "per_device_train_batch_size": 4, "max_steps": 10, "learning_rate": 1e-3,
+        "logging_steps": 1, "report_to": "none", "save_strategy": "no", "bf16": False, "disable_tqdm": True,
+        "gradient_checkpointing": False, "use_cpu": True, "seed": 3, "max_length": None, "dataloader_pin_memory": False,
+        "beta": 0.5,
+    }  # fmt: skip
+    args = DPOConfig(**{**defaults, **settings})
+    trainer = Prepared(
+        model=model, ref_model=ref_model, args=args, train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer(), peft_config=peft_config,
+    )  # fmt: skip
+    reason = install_shared_prefix(trainer) if engine else None
+    trainer.train()
+    return trainer, [entry for entry in trainer.state.log_history if "loss" in entry], reason
+
+
+def compare(ours, theirs, tolerance=1e-5, floor=1e-6):
+    """Largest relative difference over all logged numbers of all steps, and where it is."""
+    worst = (0.0, "")
+    skip = {"epoch", "step"}
+    assert len(ours) == len(theirs)
+    for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        assert set(a) == set(b)
+        for name in set(a) - skip:
+            gap = abs(a[name] - b[name]) / max(abs(b[name]), floor / tolerance)
+            worst = max(worst, (gap, f"{name} at step {step}: {a[name]} against {b[name]}"))
+    return worst
