@@ -97,9 +97,16 @@ def read_chat_template(choice: str) -> str:
 
 
 def load_model(
-    located: LocatedModel, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False
+    located: LocatedModel, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False, trainable: bool = False
 ) -> PreTrainedModel:
     """Load the weights of a model, and of the adapter on top of it if it is one.
+
+    Args:
+        located: The model.
+        dtype: As in `load_model_and_tokenizer`.
+        device: As in `load_model_and_tokenizer`.
+        trust_remote_code: Run Python code that comes with the model.
+        trainable: Leave the weights of an adapter open to training.
 
     Raises:
         ModelError: If files are damaged, tensors are missing, or the architecture is unknown.
@@ -110,7 +117,7 @@ def load_model(
     chosen = choose_dtype(dtype, where, parameters=sum(_parameters(file) for file in files))
     model = _from_folder(located.weights.name, folder, chosen, trust_remote_code=trust_remote_code)
     if located.base:
-        model = _with_adapters(model, located)
+        model = _with_adapters(model, located, trainable=trainable)
     return model.to(where).eval()
 
 
@@ -136,7 +143,7 @@ def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_co
     return model
 
 
-def _with_adapters(model: PreTrainedModel, located: LocatedModel) -> PreTrainedModel:
+def _with_adapters(model: PreTrainedModel, located: LocatedModel, *, trainable: bool = False) -> PreTrainedModel:
     from peft import PeftModel
 
     if located.base and located.base.base:
@@ -145,7 +152,7 @@ def _with_adapters(model: PreTrainedModel, located: LocatedModel) -> PreTrainedM
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # peft only warns about tensors that fit nowhere
-            return PeftModel.from_pretrained(model, str(located.folder))
+            return PeftModel.from_pretrained(model, str(located.folder), is_trainable=trainable)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning) as error:
         raise ModelError(f"{located.name}: the adapter does not fit its base ({_first_line(error)})") from error
 

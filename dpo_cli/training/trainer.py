@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft import PeftModel
 from transformers import set_seed
 from trl import DPOTrainer
 
-from dpo_cli.config import DPOTrainingConfig, apply_preset, to_toml
+from dpo_cli.config import DPOTrainingConfig, OptimizationConfig, Settings, apply_preset, to_toml
 from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
 from dpo_cli.events import RunFinished, RunStarted, ignore
@@ -65,6 +65,10 @@ class TrainingResult:
     stopped_early: str | None = None
     warnings: list[Warned] = field(default_factory=list)
 
+    def to_json(self) -> dict[str, Any]:
+        """The figures without the history, for `--json` and for the run's files."""
+        return {key: value for key, value in asdict(self).items() if key != "history"}
+
 
 class DPOTrainerWrapper:
     """Train a model on preference pairs with DPO.
@@ -111,7 +115,7 @@ class DPOTrainerWrapper:
         self.located = locate_model(model_name, revision=config.model_revision)
         preset, origin = read_preset(self.located, config.command, lora=config.lora_rank is not None)
         self.config, self.preset = apply_preset(config, preset, origin)
-        self.device = _device(config.device, use_gpu=use_gpu)
+        self.device = str(loaded[0].device.type) if loaded else _device(config.device, use_gpu=use_gpu)
         self.ref_model = ref_model
         self.probe = probe
         self.on_event = on_event
@@ -125,41 +129,35 @@ class DPOTrainerWrapper:
         self.result: TrainingResult | None = None
 
     @cached_property
-    def _pair(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        if self._loaded is not None:
-            return self._loaded
-        trust = self.config.trust_remote_code
-        tokenizer = load_tokenizer(self.located, trust_remote_code=trust, chat_template=self.config.chat_template)
-        return load_model(self.located, dtype="float32", device=self.device, trust_remote_code=trust), tokenizer
+    def _policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        return self._loaded or load_policy(self.located, self.config, device=self.device)
 
     @property
     def model(self) -> PreTrainedModel:
         """The policy; after `train`, the trained one."""
-        return self._pair[0]
+        return self._policy[0]
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The policy's tokenizer."""
-        return self._pair[1]
+        return self._policy[1]
 
-    def train(self, *, save: bool = True) -> TrainingResult:
-        """Train, and save to the configuration's `output_dir`.
+    def train(self, *, into: Path | None = None) -> TrainingResult:
+        """Train, and write the configuration's `output_dir`: model, tokenizer, settings and figures.
 
         Args:
-            save: Write the output folder; without it call `save` later.
+            into: An existing folder for checkpoints; nothing else is written then, see `save`.
 
         Raises:
             OutputError: If the output folder cannot or must not be written; before anything is trained.
             TrainingError: If memory runs out or the loss is no number.
             ConfigError: If TRL refuses a setting.
         """
-        if not save:
-            with tempfile.TemporaryDirectory() as scratch:
-                return self._train(Path(scratch))
-        folder = OutputFolder(self.config.output_dir, overwrite=self.config.overwrite, inputs=model_folders(self.located))
-        with folder:
+        if into is not None:
+            return self._train(into)
+        with self._folder(self.config.output_dir) as folder:
             result = self._train(folder.staging)
-            self._write(folder.staging)
+            self._write(folder.staging, result)
         return result
 
     def save(self, output_dir: str | None = None) -> Path:
@@ -172,23 +170,32 @@ class DPOTrainerWrapper:
             OutputError: If it cannot or must not be written.
             TrainingError: If nothing was trained yet.
         """
-        where = output_dir or self.config.output_dir
-        with OutputFolder(where, overwrite=self.config.overwrite, inputs=model_folders(self.located)) as folder:
-            self._write(folder.staging)
+        if self.result is None:
+            raise TrainingError("there is nothing to save yet: call train() first")
+        with self._folder(output_dir or self.config.output_dir) as folder:
+            self._write(folder.staging, self.result)
         return folder.path
 
     def write_model(self, folder: Path) -> None:
         """Write the model or adapter in safetensors, and the tokenizer, into an existing folder."""
-        self.model.save_pretrained(str(folder), safe_serialization=True)
+        if isinstance(self.model, PeftModel):
+            # A path inside of a package or a hub cache means nothing elsewhere; the name that the user gave does.
+            base = self.located.weights
+            self.model.peft_config["default"].base_model_name_or_path = (
+                str(base.folder.resolve()) if Path(base.name).expanduser().is_dir() else base.name
+            )
+            self.model.save_pretrained(str(folder), selected_adapters=["default"])
+        else:
+            self.model.save_pretrained(str(folder))
         self.tokenizer.save_pretrained(str(folder))
 
-    def _write(self, folder: Path) -> None:
-        if self.result is None:
-            raise TrainingError("there is nothing to save yet: call train() first")
+    def _folder(self, path: str) -> OutputFolder:
+        return OutputFolder(path, overwrite=self.config.overwrite, inputs=model_folders(self.located))
+
+    def _write(self, folder: Path, result: TrainingResult) -> None:
         self.write_model(folder)
-        settings = self.config.model_copy(update={"model": self.model_name})
-        (folder / "config.toml").write_text(to_toml(settings, f"{MARK} {self.config.command}."), encoding="utf-8")
-        write_history(folder, self.result)
+        write_settings(folder, self.config.model_copy(update={"model": self.model_name}))
+        write_history(folder, result)
 
     def _train(self, folder: Path) -> TrainingResult:
         keep_memory()
@@ -211,7 +218,7 @@ class DPOTrainerWrapper:
             trainer.train()
         seconds = time.perf_counter() - events.started
         policy = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
-        self._pair = (policy, self.tokenizer)
+        self._policy = (policy, self.tokenizer)
         stopped = collapse.restore(self.model)
         (folder / "best.safetensors").unlink(missing_ok=True)
         last = next((h for h in reversed(events.history) if "loss" in h), {})
@@ -249,6 +256,37 @@ class DPOTrainerWrapper:
             )
         except (ValueError, NotImplementedError) as error:
             raise ConfigError(f"TRL refuses these settings: {error}") from error
+
+
+def load_policy(
+    located: LocatedModel, config: OptimizationConfig, *, device: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load what is going to be trained: weights in fp32, an adapter ready to be trained further.
+
+    Args:
+        located: The model.
+        config: Settings that say how to load it.
+        device: Where to; the configuration's device unless given.
+
+    Raises:
+        ModelError: If its files cannot be used.
+        ConfigError: If a new adapter is asked for on top of one.
+    """
+    if located.base is not None and config.lora_rank is not None:
+        raise ConfigError(
+            f"--lora-rank: {located.name} is an adapter already, and is trained further as it is",
+            hint="Leave out --lora-rank, or give its base model as --model.",
+        )
+    trust = config.trust_remote_code
+    tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=config.chat_template)
+    # Master weights stay in fp32; lower precision is a matter of autocast.
+    model = load_model(located, dtype="float32", device=device or config.device, trust_remote_code=trust, trainable=True)
+    return model, tokenizer
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Write `config.toml`, which `--config` reads back."""
+    (folder / "config.toml").write_text(to_toml(settings, f"{MARK} {settings.command}."), encoding="utf-8")
 
 
 def write_history(folder: Path, result: TrainingResult) -> None:

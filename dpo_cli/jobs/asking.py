@@ -1,0 +1,26 @@
+"""From settings to how models are asked and judged, for every job alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dpo_cli.evaluation.compare import AskSettings
+from dpo_cli.evaluation.verdict import CHECKS
+
+if TYPE_CHECKING:
+    from dpo_cli.config import GenerationConfig, Settings
+
+
+def ask_settings(config: GenerationConfig, *, max_length: int = 1024) -> AskSettings:
+    """How to ask, as `config` says."""
+    return AskSettings(
+        system_prompt=config.system_prompt,
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.generation_batch_size,
+        max_length=max_length,
+    )
+
+
+def thresholds_of(config: Settings) -> dict[str, float]:
+    """The verdict's thresholds that are settings of this command."""
+    return {check.setting: getattr(config, check.setting) for check in CHECKS if hasattr(config, check.setting)}

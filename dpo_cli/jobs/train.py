@@ -1,0 +1,171 @@
+"""Train on preference pairs, and show what it changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpo_cli.config import DataConfig, DPOTrainingConfig, apply_preset
+from dpo_cli.data.questions import Question
+from dpo_cli.events import OnEvent, ignore
+from dpo_cli.jobs.files import write_run_files
+from dpo_cli.jobs.stages import Stages
+from dpo_cli.models.locate import locate_model, read_preset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from dpo_cli.data.load import LoadedPairs
+    from dpo_cli.evaluation.compare import Comparison, Examination
+    from dpo_cli.training.trainer import TrainingResult
+
+QUESTIONS_SHOWN = 12
+"""Prompts of held-out pairs that are answered before and after."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Everything known about a finished run.
+
+    Attributes:
+        config: The settings as they were used.
+        preset: Those of them that came from the model's preset.
+        data: The pairs and where every row went.
+        training: What the training loop gave.
+        comparison: Before and after on held-out pairs; None when there are none.
+        seconds: Stage to wall-clock seconds.
+        output_dir: Where everything was written.
+    """
+
+    config: DPOTrainingConfig
+    preset: dict[str, Any]
+    data: LoadedPairs
+    training: TrainingResult
+    comparison: Comparison | None
+    seconds: dict[str, float]
+    output_dir: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `dpo train --json` prints."""
+        document: dict[str, Any] = {
+            "output_dir": str(self.output_dir),
+            "steps": self.training.steps,
+            "metrics": self.training.metrics,
+            "train": self.training.to_json(),
+            "data": self.data.to_json(),
+            "preset": self.preset,
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+        }
+        if self.comparison is not None:
+            document |= {"comparison": self.comparison.to_json(), "verdict": self.comparison.to_json()["verdict"]}
+        return document
+
+
+def shipped_pairs(part: str) -> str:
+    """Path of the preference pairs that ship with dpo: `part` is "train" or "heldout"."""
+    return str(resources.files("dpo_cli.data") / "preferences" / f"{part}.jsonl")
+
+
+def train(
+    config: DPOTrainingConfig, on_event: OnEvent = ignore, write_report: Callable[[Path, TrainResult], None] | None = None
+) -> TrainResult:
+    """Read the pairs, account for every row, train, score held-out pairs before and after, write the folder.
+
+    Args:
+        config: The settings.
+        on_event: Called with each event, see `dpo_cli.events`.
+        write_report: Called with the unfinished output folder and the result, to add report and model card.
+
+    Raises:
+        UserError: If a setting, the model, the data or the output folder is wrong; nothing has been written then.
+        TrainingError: If the run could not finish.
+    """
+    located = locate_model(config.model, revision=config.model_revision)
+    preset, origin = read_preset(located, config.command, lora=config.lora_rank is not None)
+    config, preset = apply_preset(config, preset, origin)
+    stages = Stages(on_event)
+    with stages.stage("loading the libraries"):
+        from dpo_cli.data.load import load_pairs
+        from dpo_cli.evaluation.compare import compare_examinations, examine
+        from dpo_cli.jobs.asking import ask_settings, thresholds_of
+        from dpo_cli.models.loading import load_tokenizer
+        from dpo_cli.training.output import OutputFolder
+        from dpo_cli.training.trainer import DPOTrainerWrapper, load_policy, model_folders
+    with OutputFolder(config.output_dir, overwrite=config.overwrite, inputs=model_folders(located)) as folder:
+        with stages.stage("reading pairs"):
+            tokenizer = load_tokenizer(
+                located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
+            )
+            data = load_pairs(
+                **_data_options(config),
+                tokenizer=tokenizer,
+                max_length=config.max_length,
+                truncation_mode=config.truncation_mode,
+                on_event=on_event,
+            )
+        with stages.stage("loading the model"):
+            loaded = load_policy(located, config)
+        heldout = list(data.eval or ())
+        questions = questions_from(heldout)
+        how = {"settings": ask_settings(config, max_length=config.max_length), "pairs": heldout}
+        how["on_progress"] = lambda _, done, total: stages.progress(done, total)
+        before: Examination | None = None
+        if heldout:
+            with stages.stage("held-out pairs before"):
+                before = examine(loaded, questions, name=config.model, **how)
+        with stages.stage("training"):
+            trainer = DPOTrainerWrapper(
+                config.model,
+                train_dataset=data.train,
+                eval_dataset=data.eval,
+                training_config=config,
+                loaded=loaded,
+                probe=questions_prompt(heldout),
+                on_event=on_event,
+            )
+            training = trainer.train(into=folder.staging)
+        comparison = None
+        if before is not None:
+            with stages.stage("held-out pairs after"):
+                after = examine((trainer.model, trainer.tokenizer), questions, name=str(folder.path), before=before, **how)
+            comparison = compare_examinations(before, after, beta=config.beta, thresholds=thresholds_of(config))
+        result = TrainResult(config, preset, data, training, comparison, stages.seconds, folder.path)
+        with stages.stage("writing"):
+            trainer.write_model(folder.staging)
+            write_run_files(folder.staging, config, training, comparison)
+            (folder.staging / "data.json").write_text(json.dumps(data.to_json(), indent=2) + "\n", encoding="utf-8")
+            if write_report:
+                write_report(folder.staging, result)
+    return result
+
+
+def questions_from(pairs: Iterable[dict[str, Any]]) -> list[Question]:
+    """Prompts of held-out pairs that are a single question, to be answered before and after.
+
+    A prompt of several turns, or with a system prompt of its own, is no question that can be asked alone.
+    """
+    questions: list[Question] = []
+    for pair in pairs:
+        turns = [turn for turn in pair["prompt"] if turn["role"] != "system"] if isinstance(pair["prompt"], list) else []
+        if len(turns) == 1:
+            questions.append(Question(turns[0]["content"], "held-out prompts"))
+        if len(questions) == QUESTIONS_SHOWN:
+            break
+    return questions
+
+
+def questions_prompt(pairs: list[dict[str, Any]]) -> list[dict[str, str]] | None:
+    """The conversation that is put to the model while it trains: the first held-out one."""
+    return pairs[0]["prompt"] if pairs and isinstance(pairs[0]["prompt"], list) else None
+
+
+def _data_options(config: DPOTrainingConfig) -> dict[str, Any]:
+    options = {name: getattr(config, name) for name in DataConfig.model_fields}
+    if options["dataset"] is None:
+        options |= {"dataset": shipped_pairs("train"), "format": None}
+        if options["eval_dataset"] is None and not options["eval_fraction"]:
+            options["eval_dataset"] = shipped_pairs("heldout")
+    return options
