@@ -56,7 +56,11 @@ class IdentityPairs:
     def summary(self) -> str:
         """One line: "94 of 120 answers say Qwen; 94 pairs"."""
         text = f"{self.with_name} of {self.asked} answers say {self.original_name}; {len(self.dataset)} pairs"
-        notes = [f"{n} {what}" for n, what in ((self.cut_off, "cut off"), (self.empty, "empty"), (self.repeated, "repeated")) if n]
+        notes = [
+            f"{n} {what}"
+            for n, what in ((self.cut_off, "cut off"), (self.empty, "empty"), (self.repeated, "repeated"))
+            if n
+        ]
         return f"{text} ({', '.join(notes)} not used)" if notes else text
 
     def to_json(self) -> dict[str, Any]:
@@ -178,7 +182,9 @@ def make_identity_pairs(
         seed=seed,
         on_progress=on_progress,
     )
-    finished = [(prompt, a.text) for prompt, a in zip(prompts, answers, strict=True) if not a.truncated and a.text]
+    finished = [
+        (prompt, a.text) for prompt, a in zip(prompts, answers, strict=True) if not a.truncated and a.text
+    ]
     with_name = [text for _, text in finished if contains_name(text, original_name)]
     rows, seen, left_alone = [], set(), Counter[str]()
     repeated = 0
@@ -197,7 +203,9 @@ def make_identity_pairs(
             rows.append(_row(prompt, replaced.text, rejected))
     return IdentityPairs(
         original_name=original_name,
-        dataset=Dataset.from_list(rows) if rows else Dataset.from_dict({"prompt": [], "chosen": [], "rejected": []}),
+        dataset=Dataset.from_list(rows)
+        if rows
+        else Dataset.from_dict({"prompt": [], "chosen": [], "rejected": []}),
         asked=len(prompts),
         with_name=len(with_name),
         cut_off=sum(a.truncated for a in answers),
@@ -235,7 +243,11 @@ def questions_of(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 def names_given(answers: Iterable[str]) -> dict[str, int]:
     """What answers call themselves ("I am ...", "my name is ..."), most frequent first."""
-    return dict(Counter(m.group(1).rstrip(".,'") for text in answers for m in [_CALLS_ITSELF.search(text)] if m).most_common())
+    return dict(
+        Counter(
+            m.group(1).rstrip(".,'") for text in answers for m in [_CALLS_ITSELF.search(text)] if m
+        ).most_common()
+    )
 
 
 def rename_in_template(tokenizer: PreTrainedTokenizerBase, original_name: str, new_name: str) -> int:
@@ -271,6 +283,7 @@ def _questions_from(dataset_name: str) -> list[str]:
         import warnings
 
         warnings.warn(
-            f"{IDENTITY_DATASET} cannot be reached; asking the identity questions that ship with dpo instead", stacklevel=3
+            f"{IDENTITY_DATASET} cannot be reached; asking the identity questions that ship with dpo instead",
+            stacklevel=3,
         )
         return [question.text for question in shipped_questions("identity_train")]

@@ -1,0 +1,98 @@
+"""Kept pairs as a `datasets.Dataset`, built a few rows at a time."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from dpo_cli.errors import DataError
+
+if TYPE_CHECKING:
+
+    from datasets import Dataset, Features
+
+    from dpo_cli.data.pairs import Pair, Text
+
+_CHUNK: Final = 8192
+_TEXTS: Final = ("prompt", "chosen", "rejected")
+_PLAIN: Final = frozenset({"role", "content"})
+
+
+class PairTable:
+    """Collects pairs in Arrow memory; `dataset()` gives what was collected.
+
+    Messages are structs of role and content. Where some message has more (tool calls), all are kept as JSON
+    objects instead: a struct would give every message every key, and templates ask which keys there are.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: list[Dataset] = []
+        self._rows: list[Pair] = []
+        self._rich = False
+        self._tools = False
+
+    def add(self, pair: Pair) -> None:
+        """Append a pair."""
+        self._rows.append(pair)
+        if len(self._rows) >= _CHUNK:
+            self._flush()
+
+    def dataset(self) -> Dataset:
+        """All pairs collected, columns `prompt`, `chosen`, `rejected`, and `tools` (JSON text or None) if any has.
+
+        Raises:
+            DataError: There is none.
+        """
+        from datasets import concatenate_datasets
+
+        self._flush()
+        if not self._chunks:
+            raise DataError("there is no pair to train on.")
+        return concatenate_datasets(self._chunks)
+
+    def _flush(self) -> None:
+        from datasets import Dataset
+
+        if not self._rows:
+            return
+        rich = self._rich or any(_is_rich(pair) for pair in self._rows)
+        tools = self._tools or any(pair.tools for pair in self._rows)
+        if (rich, tools) != (self._rich, self._tools):
+            self._rich, self._tools = rich, tools
+            earlier = [
+                Dataset.from_list([self._full(row) for row in chunk], self._features(chunk[0]))
+                for chunk in self._chunks
+            ]
+            self._chunks = earlier
+        rows = [self._full(pair.to_row()) for pair in self._rows]
+        self._chunks.append(Dataset.from_list(rows, self._features(rows[0])))
+        self._rows = []
+
+    def _full(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "tools": row.get("tools")} if self._tools else row
+
+    def _features(self, row: dict[str, Any]) -> Features:
+        from datasets import Features, Json, List, Value
+
+        text: Any = Value("string")
+        if isinstance(row["prompt"], list):
+            text = List(Json()) if self._rich else List({"role": Value("string"), "content": Value("string")})
+        return Features(dict.fromkeys(_TEXTS, text) | ({"tools": Value("string")} if self._tools else {}))
+
+
+def _is_rich(pair: Pair) -> bool:
+    return any(_has_more(text) for text in (pair.prompt, pair.chosen, pair.rejected))
+
+
+def _has_more(text: Text) -> bool:
+    return isinstance(text, list) and any(message.keys() != _PLAIN for message in text)
+
+
+def pair_of_row(row: dict[str, Any]) -> Pair:
+    """A row of `PairTable.dataset()` as a pair again."""
+    from dpo_cli.data.pairs import Pair
+
+    tools = row.get("tools")
+    return Pair(
+        row["prompt"], row["chosen"], row["rejected"], json.loads(tools) if isinstance(tools, str) else tools
+    )

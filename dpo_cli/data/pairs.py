@@ -1,0 +1,185 @@
+"""What a preference pair is, and what can be wrong with a single one.
+
+A pair is one prompt with two completions, the preferred one first. Text stays what the file
+said: the only things done to it are joining typed text parts and giving roles their usual names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+Message = dict[str, Any]
+"""`{"role": str, "content": str}`, with `tool_calls`, `name`, `tool_call_id` where the file has them."""
+
+Text = str | list[Message]
+"""Plain text (a standard pair) or messages (a conversational pair)."""
+
+# Reasons why a row is no pair to train on. They are keys of `data.json` and of `dpo check --json`.
+UNREADABLE: Final = "unreadable row"
+NON_TEXT: Final = "non-text value"
+ROLE_ORDER: Final = "wrong role order"
+EMPTY: Final = "empty completion"
+IDENTICAL: Final = "identical completions"
+TEMPLATE_REFUSED: Final = "refused by the chat template"
+PROMPT_FILLS: Final = "prompt fills max_length"
+IDENTICAL_CUT: Final = "identical after truncation"
+
+REASONS: Final = (
+    UNREADABLE,
+    NON_TEXT,
+    ROLE_ORDER,
+    EMPTY,
+    IDENTICAL,
+    TEMPLATE_REFUSED,
+    PROMPT_FILLS,
+    IDENTICAL_CUT,
+)
+
+
+class RowProblem(Exception):  # noqa: N818 - not a failure of the run: it is counted, and the next row follows
+    """One row cannot become a pair.
+
+    Args:
+        reason: One of `REASONS`.
+        detail: What is wrong, a sentence part such as "chosen is null".
+        key: The column or path inside the row, e.g. `chosen[1].content`; empty for the whole row.
+    """
+
+    def __init__(self, reason: str, detail: str, key: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A prompt, the completion that is preferred, and the one that is not.
+
+    Attributes:
+        prompt: What comes before both completions: a string, or messages that end with a user or tool turn.
+        chosen: The preferred completion, of the prompt's kind.
+        rejected: The other completion, of the prompt's kind.
+        tools: JSON schemas of functions that the chat template is given, or None.
+    """
+
+    prompt: Text
+    chosen: Text
+    rejected: Text
+    tools: list[Any] | None = None
+
+    @property
+    def conversational(self) -> bool:
+        """Whether the pair is made of messages, which need a chat template."""
+        return isinstance(self.prompt, list)
+
+    def to_row(self) -> dict[str, Any]:
+        """The pair in TRL's layout: `prompt`, `chosen`, `rejected`; `tools` as JSON text where there are some."""
+        row: dict[str, Any] = {"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected}
+        if self.tools:
+            row["tools"] = json.dumps(self.tools, ensure_ascii=False)
+        return row
+
+
+def written(text: Text) -> str:
+    """A text or messages as one canonical string, for hashing and comparison."""
+    return text if isinstance(text, str) else json.dumps(text, sort_keys=True, ensure_ascii=False)
+
+
+def fingerprint(*texts: Text) -> int:
+    """64 bits that are the same for the same texts, on every machine and in every process (BLAKE2b)."""
+    digest = hashlib.blake2b(digest_size=8)
+    for text in texts:
+        data = written(text).encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def plain(text: Text) -> str:
+    """Only the words: a string itself, or the contents of its messages, one to a line."""
+    return text if isinstance(text, str) else "\n".join(str(message["content"]) for message in text)
+
+
+def check_pair(pair: Pair) -> Pair:
+    """Refuse a pair that cannot teach anything or that no chat model was trained to read.
+
+    Args:
+        pair: Text of the right types already; a conversation in its usual role names.
+
+    Returns:
+        The same pair.
+
+    Raises:
+        RowProblem: `wrong role order`, `empty completion` or `identical completions`.
+    """
+    if isinstance(pair.prompt, list):
+        check_roles(pair.prompt, pair.chosen, pair.rejected)
+    for name, completion in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if _says_nothing(completion):
+            raise RowProblem(EMPTY, f"{name} has no text", name)
+    if pair.chosen == pair.rejected:
+        raise RowProblem(IDENTICAL, "chosen and rejected are the same")
+    return pair
+
+
+def _says_nothing(completion: Text) -> bool:
+    if isinstance(completion, str):
+        return not completion.strip()
+    return not any(message.get("tool_calls") or str(message["content"]).strip() for message in completion)
+
+
+def check_roles(prompt: list[Message], chosen: Text, rejected: Text) -> None:
+    """Check that system comes first, then user and assistant in turn, and that completions are the assistant's.
+
+    Args:
+        prompt: Messages of the prompt.
+        chosen: Messages of the preferred completion.
+        rejected: Messages of the other completion.
+
+    Raises:
+        RowProblem: `wrong role order`, naming the message.
+    """
+    before = _walk("", prompt, "prompt")
+    if before not in {"user", "tool"}:
+        found = f"a {before} message" if before else "nothing"
+        raise RowProblem(
+            ROLE_ORDER, f"the prompt must end with a user or tool message, it ends with {found}", "prompt"
+        )
+    for name, completion in (("chosen", chosen), ("rejected", rejected)):
+        if not isinstance(completion, list) or not completion:
+            continue
+        first = completion[0]["role"]
+        if first != "assistant":
+            raise RowProblem(
+                ROLE_ORDER, f"{name} starts with a {first} message, not with the assistant's", name
+            )
+        last = _walk(before, completion, name)
+        if last != "assistant":
+            raise RowProblem(ROLE_ORDER, f"{name} ends with a {last} message, not with the assistant's", name)
+
+
+_MAY_FOLLOW: Final[dict[str, frozenset[str]]] = {
+    "": frozenset({"system", "user"}),
+    "system": frozenset({"system", "user"}),
+    "user": frozenset({"assistant"}),
+    "assistant": frozenset({"user"}),
+    "tool": frozenset({"tool", "assistant"}),
+    # An assistant that calls a tool may speak before and after the tool's answer.
+    "tool call": frozenset({"tool", "assistant", "user"}),
+}
+
+
+def _walk(before: str, messages: list[Message], key: str) -> str:
+    """The role of the last message, after checking that each may follow the one before it."""
+    turn = before
+    for index, message in enumerate(messages):
+        role = message["role"]
+        if role not in _MAY_FOLLOW[turn]:
+            place = f"after a {turn} message" if turn else "at the start"
+            raise RowProblem(ROLE_ORDER, f"a {role} message {place}", f"{key}[{index}]")
+        turn = "tool call" if role == "assistant" and message.get("tool_calls") else role
+    return "assistant" if turn == "tool call" else turn

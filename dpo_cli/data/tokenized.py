@@ -1,0 +1,217 @@
+"""What the model sees of a pair: token ids after the chat template and truncation.
+
+The rules are those of TRL 1.16 (`DPOTrainer._prepare_dataset` and `DataCollatorForPreference`), in batches:
+prompt, prompt with chosen and prompt with rejected are each tokenised whole; the prompt ends where the
+first of the three differs; `max_length` cuts prompt and completion together. A test holds the ids against
+TRL's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from dpo_cli.data.pairs import (
+    EMPTY,
+    IDENTICAL,
+    IDENTICAL_CUT,
+    PROMPT_FILLS,
+    TEMPLATE_REFUSED,
+    Pair,
+    RowProblem,
+)
+from dpo_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+TruncationMode = Literal["keep_start", "keep_end"]
+Triple = tuple[str, str, str]
+"""The prompt, the prompt with chosen, the prompt with rejected, as text for the tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPair:
+    """A pair in token ids, before anything is cut.
+
+    Attributes:
+        prompt: Ids that both sequences begin with, up to the end of the prompt.
+        chosen: Ids of the preferred completion.
+        rejected: Ids of the other completion.
+        left_out: Ids at the end of the prompt, rendered alone, that the sequences do not have; empty when the
+            prompt is a prefix of both, as it should be.
+    """
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+    left_out: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class CutPair:
+    """A pair in token ids as it is trained on. The prompt may be cut differently before each completion."""
+
+    chosen_prompt: list[int]
+    chosen: list[int]
+    rejected_prompt: list[int]
+    rejected: list[int]
+
+
+class PairTokenizer:
+    """Tokenises pairs as TRL does.
+
+    Args:
+        tokenizer: The policy's.
+        max_length: Longest prompt plus completion in tokens; None cuts nothing.
+        truncation_mode: Which end of a longer sequence is kept.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int | None = None,
+        truncation_mode: TruncationMode = "keep_start",
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.truncation_mode = truncation_mode
+
+    def tokenize(self, pairs: Sequence[Pair]) -> list[TokenizedPair | RowProblem]:
+        """Token ids of each pair, in order, or why there are none.
+
+        Args:
+            pairs: Checked pairs, standard and conversational ones mixed as they come.
+
+        Returns:
+            One entry a pair; a problem where the chat template refuses the conversation.
+
+        Raises:
+            ModelError: A conversational pair, and the tokenizer has no chat template.
+        """
+        chats = [pair for pair in pairs if pair.conversational]
+        if chats and not self.tokenizer.chat_template:
+            raise missing_template()
+        triples = iter(self._render(chats))
+        rendered = [next(triples) if pair.conversational else self._plain(pair) for pair in pairs]
+        ids = {}
+        for chat in (True, False):
+            fitting = (
+                texts for pair, texts in zip(pairs, rendered, strict=True) if pair.conversational is chat
+            )
+            flat = [text for texts in fitting if isinstance(texts, tuple) for text in texts]
+            ids[chat] = iter(self._encode(flat, special=not chat))
+        return [
+            texts
+            if isinstance(texts, RowProblem)
+            else _cut_at_prompt(*(next(ids[pair.conversational]) for _ in texts))
+            for pair, texts in zip(pairs, rendered, strict=True)
+        ]
+
+    def _plain(self, pair: Pair) -> Triple:
+        """The texts of a standard pair: TRL ends completions with the EOS token where they lack it."""
+        end = self.tokenizer.eos_token or ""
+        prompt, chosen, rejected = str(pair.prompt), str(pair.chosen), str(pair.rejected)
+        return (
+            prompt,
+            prompt + (chosen if chosen.endswith(end) else chosen + end),
+            prompt + (rejected if rejected.endswith(end) else rejected + end),
+        )
+
+    def _render(self, pairs: list[Pair]) -> list[Triple | RowProblem]:
+        """Each conversation three times through the chat template: the prompt, with chosen, with rejected."""
+        bare = [pair for pair in pairs if not pair.tools]
+        try:
+            together = iter(self._apply(bare)) if bare else iter(())
+        except Exception:  # noqa: BLE001 - whatever a template raises, it is found again below, in its own row
+            return [self._render_one(pair) for pair in pairs]
+        return [self._render_one(pair) if pair.tools else next(together) for pair in pairs]
+
+    def _render_one(self, pair: Pair) -> Triple | RowProblem:
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return self._apply([pair], pair.tools)[0]
+        except (TemplateError, TypeError, ValueError, KeyError) as error:
+            return RowProblem(TEMPLATE_REFUSED, f"the chat template says: {error}")
+
+    def _apply(self, pairs: list[Pair], tools: list[Any] | None = None) -> list[Triple]:
+        def render(conversations: list[Any], *, start_answer: bool) -> list[str]:
+            texts: list[str] = self.tokenizer.apply_chat_template(
+                conversations, tools=tools, tokenize=False, add_generation_prompt=start_answer
+            )
+            return texts
+
+        prompts = render([pair.prompt for pair in pairs], start_answer=True)
+        chosen = render([[*pair.prompt, *pair.chosen] for pair in pairs], start_answer=False)
+        rejected = render([[*pair.prompt, *pair.rejected] for pair in pairs], start_answer=False)
+        return list(zip(prompts, chosen, rejected, strict=True))
+
+    def _encode(self, texts: list[str], *, special: bool) -> list[list[int]]:
+        if not texts:
+            return []
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
+        return ids
+
+    def cut(self, tokens: TokenizedPair) -> CutPair:
+        """What of a pair is left within `max_length`, as TRL's collator cuts it."""
+        return CutPair(*self._cut(tokens.prompt, tokens.chosen), *self._cut(tokens.prompt, tokens.rejected))
+
+    def _cut(self, prompt: list[int], completion: list[int]) -> tuple[list[int], list[int]]:
+        most = self.max_length
+        over = 0 if most is None else len(prompt) + len(completion) - most
+        if most is None or over <= 0:
+            return prompt, completion
+        if self.truncation_mode == "keep_start":
+            return prompt[:most], completion[: max(most - len(prompt), 0)]
+        return prompt[over:], completion[max(over - len(prompt), 0) :]
+
+    def problem(self, tokens: TokenizedPair) -> RowProblem | None:
+        """Why a tokenised pair teaches nothing; None when it does."""
+        if tokens.chosen == tokens.rejected:
+            return RowProblem(IDENTICAL, "chosen and rejected have the same tokens")
+        for name, ids in (("chosen", tokens.chosen), ("rejected", tokens.rejected)):
+            if not ids:
+                return RowProblem(EMPTY, f"{name} has no tokens", name)
+        if self.max_length is None:
+            return None
+        longest = len(tokens.prompt) + max(len(tokens.chosen), len(tokens.rejected))
+        if longest <= self.max_length:
+            return None
+        if self.truncation_mode == "keep_start" and len(tokens.prompt) >= self.max_length:
+            return RowProblem(
+                PROMPT_FILLS,
+                f"the prompt has {len(tokens.prompt):,} tokens, max_length is {self.max_length:,}",
+                "prompt",
+            )
+        cut = self.cut(tokens)
+        if cut.chosen == cut.rejected and cut.chosen_prompt == cut.rejected_prompt:
+            return RowProblem(
+                IDENTICAL_CUT,
+                f"chosen and rejected differ only beyond max_length, which is {self.max_length:,}",
+            )
+        return None
+
+
+def missing_template() -> ModelError:
+    """The error of a tokenizer without a chat template."""
+    return ModelError(
+        "The pairs are conversations, and the model's tokenizer has no chat template.",
+        hint="Give one with --chat-template chatml, or --chat-template FILE (a Jinja template).",
+    )
+
+
+def _cut_at_prompt(prompt: list[int], chosen: list[int], rejected: list[int]) -> TokenizedPair:
+    """Cut both sequences where the first of the three token lists differs (`trl.data_utils.common_prefix_length`)."""
+    size = len(prompt)
+    if chosen[:size] != prompt or rejected[:size] != prompt:
+        size = min(_common(prompt, chosen), _common(prompt, rejected))
+    return TokenizedPair(prompt[:size], chosen[size:], rejected[size:], prompt[size:])
+
+
+def _common(one: list[int], other: list[int]) -> int:
+    shorter = min(len(one), len(other))
+    return next((index for index in range(shorter) if one[index] != other[index]), shorter)
