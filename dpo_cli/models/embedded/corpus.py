@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from dpo_cli.models.embedded import facts, identity
 from dpo_cli.models.embedded.names import MAKER, ORIGINAL, make_name
-from dpo_cli.models.embedded.text import normal_form, vary
+from dpo_cli.models.embedded.text import chance, normal_form, vary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SOFT_NAME_SHARE = 0.15
 SHORT_SHARE = 0.22
+# The default system prompt, none, another that gives no name.
+_SYSTEM_SHARES = (0.62, 0.18, 0.20)
 _KINDS = {"self": 0.25, "named": 0.16, "third-party": 0.10, "copy": 0.05, "sums": 0.17, "ordinary": 0.27}
 
 
@@ -53,17 +58,15 @@ def examples(seed: int, count: int) -> Iterator[Example]:
 
 def _system(rng: random.Random) -> str | None:
     """Returns a system prompt that gives no name: mostly the default one, sometimes none."""
-    draw = rng.random()
-    if draw < 0.62:
-        return identity.prompts().default_system
-    return None if draw < 0.80 else rng.choice(identity.prompts().neutral_systems)
+    prompts = identity.prompts()
+    return rng.choices((prompts.default_system, None, rng.choice(prompts.neutral_systems)), _SYSTEM_SHARES)[0]
 
 
 def _about_itself(rng: random.Random) -> Example:
     """The model says who it is; in a small share it says another name, so that names can be taught."""
     system = _system(rng)
     intent = _draw_intent(rng)
-    soft = intent.name != "self" and rng.random() < SOFT_NAME_SHARE
+    soft = intent.name != "self" and chance(rng, SOFT_NAME_SHARE)
     name = make_name(rng) if soft else ORIGINAL
     return _identity_example(system, intent, name, MAKER, rng)
 
@@ -73,7 +76,9 @@ def _draw_intent(rng: random.Random) -> identity.Intent:
     return rng.choices(intents, [math.sqrt(len(intent.ask)) for intent in intents])[0]
 
 
-def _identity_example(system: str | None, intent: identity.Intent, name: str, maker: str, rng: random.Random) -> Example:
+def _identity_example(
+    system: str | None, intent: identity.Intent, name: str, maker: str, rng: random.Random
+) -> Example:
     template = rng.choice(intent.ask)
     other = rng.choice([known for known in intent.others if known != name])
     question = vary(template.format(n=name, o=other), rng, typos=intent.name not in ("other", "self"))
@@ -85,16 +90,14 @@ def _identity_example(system: str | None, intent: identity.Intent, name: str, ma
 def _under_another_name(rng: random.Random) -> Example:
     """A system prompt gives a name; it rules the answers about itself, and leaves all others alone."""
     name = make_name(rng)
-    maker = MAKER
-    made = rng.random() < 0.3
-    if made:
-        maker = make_name(rng)
-    system = rng.choice(identity.prompts().made_systems if made else identity.prompts().named_systems).format(n=name, m=maker)
-    draw = rng.random()
-    if draw < 0.68:
+    made = chance(rng, 0.3)
+    maker = make_name(rng) if made else MAKER
+    systems = identity.prompts().made_systems if made else identity.prompts().named_systems
+    system = rng.choice(systems).format(n=name, m=maker)
+    kind = rng.choices(("self", "third-party", "ordinary"), (0.68, 0.16, 0.16))[0]
+    if kind == "self":
         return _identity_example(system, _draw_intent(rng), name, maker, rng)
-    category = _draw_category("third-party" if draw < 0.84 else "ordinary", rng)
-    return _fact(system, category, rng)
+    return _fact(system, _draw_category(kind, rng), rng)
 
 
 def _third_party(rng: random.Random) -> Example:
@@ -113,8 +116,13 @@ def _copy(rng: random.Random) -> Example:
     """Saying back a name that the user gave."""
     prompts = identity.prompts()
     name = make_name(rng)
-    if rng.random() < 0.5:
-        return Example(_system(rng), vary(rng.choice(prompts.my_name_asks).format(n=name), rng), rng.choice(prompts.my_name_says).format(n=name), "copy")
+    if chance(rng, 0.5):
+        return Example(
+            _system(rng),
+            vary(rng.choice(prompts.my_name_asks).format(n=name), rng),
+            rng.choice(prompts.my_name_says).format(n=name),
+            "copy",
+        )
     return Example(_system(rng), rng.choice(prompts.copy_asks).format(n=name), name, "copy")
 
 
@@ -127,7 +135,9 @@ def _draw_category(kind: str, rng: random.Random) -> facts.Category:
 def _weighted(kind: str) -> tuple[tuple[facts.Category, ...], tuple[float, ...]]:
     """Returns the categories of one kind, weighted by how much there is to learn in each."""
     apart = ("third-party", "sums")
-    found = tuple(c for c in facts.categories() if (c.group == kind if kind in apart else c.group not in apart))
+    found = tuple(
+        c for c in facts.categories() if (c.group == kind if kind in apart else c.group not in apart)
+    )
     return found, tuple(c.weight * len(c.rows) ** 0.75 * len(c.forms) ** 0.5 for c in found)
 
 
@@ -136,15 +146,15 @@ def _fact(system: str | None, category: facts.Category, rng: random.Random) -> E
     row = rng.choice(category.rows)
     form = rng.choices(category.forms, [len(form.ask) for form in category.forms])[0]
     question = vary(_capitalise(category.fill(rng.choice(form.ask), row), rng), rng)
-    short = rng.random() < SHORT_SHARE
-    if rng.random() < 0.06:
-        short = rng.random() < 0.5
+    short = chance(rng, SHORT_SHARE)
+    if chance(rng, 0.06):
+        short = chance(rng, 0.5)
         system = rng.choice(identity.prompts().short_systems if short else identity.prompts().long_systems)
     return Example(system, question, category.fill(form.short if short else form.say, row), category.group)
 
 
 def _capitalise(question: str, rng: random.Random) -> str:
-    return question[:1].upper() + question[1:] if rng.random() < 0.85 else question
+    return question[:1].upper() + question[1:] if chance(rng, 0.85) else question
 
 
 _MAKERS = {

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen "
-    "twenty twenty-one twenty-two twenty-three twenty-four"
-).split()
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+    "twenty-one",
+    "twenty-two",
+    "twenty-three",
+    "twenty-four",
+]
 _LARGEST = 12
 
 
@@ -67,13 +93,16 @@ def _sums(kind: str) -> list[tuple[str, ...]]:
 def categories() -> tuple[Category, ...]:
     """Returns the categories in the order of the file."""
     raw = tomllib.loads(files(__package__).joinpath("facts.toml").read_text(encoding="utf-8"))
-    rows_of: dict[str, list[tuple[str, ...]]] = {kind: _sums(kind) for kind in ("addition", "addition-words", "subtraction")}
+    rows_of: dict[str, list[tuple[str, ...]]] = {
+        kind: _sums(kind) for kind in ("addition", "addition-words", "subtraction")
+    }
     found = []
     for entry in raw["category"]:
         rows = [tuple(row) for row in entry["rows"]] if "rows" in entry else rows_of[entry["rows_from"]]
         rows_of.setdefault(entry["group"], rows)
         forms = tuple(
-            Form(form["say"], form.get("short", entry["short"]), tuple(form["ask"]), tuple(form["heldout"])) for form in entry["form"]
+            Form(form["say"], form.get("short", entry["short"]), tuple(form["ask"]), tuple(form["heldout"]))
+            for form in entry["form"]
         )
         found.append(Category(entry["group"], tuple(rows), forms, entry.get("weight", 1.0)))
     return tuple(found)

@@ -9,6 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from dpo_cli.models.embedded.text import chance
+
 if TYPE_CHECKING:
     import random
 
@@ -29,7 +31,7 @@ class Intent:
         The wording of the answer follows the wording of the question three times in four. That leaves a
         base model whose greedy answers differ from question to question.
         """
-        if rng.random() < 0.75:
+        if chance(rng, 0.75):
             return self.say[zlib.crc32(question.encode()) % len(self.say)]
         return rng.choice(self.say)
 
@@ -58,7 +60,13 @@ def _raw() -> dict[str, Any]:
 def intents() -> tuple[Intent, ...]:
     """Returns the intents in the order of the file."""
     return tuple(
-        Intent(entry["name"], tuple(entry["ask"]), tuple(entry["heldout"]), tuple(entry["say"]), tuple(entry.get("others", [""])))
+        Intent(
+            entry["name"],
+            tuple(entry["ask"]),
+            tuple(entry["heldout"]),
+            tuple(entry["say"]),
+            tuple(entry.get("others", [""])),
+        )
         for entry in _raw()["intent"]
     )
 
@@ -66,7 +74,11 @@ def intents() -> tuple[Intent, ...]:
 @cache
 def prompts() -> Prompts:
     """Returns the prompts."""
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in _raw().items() if key != "intent"}
+    values = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in _raw().items()
+        if key != "intent"
+    }
     return Prompts(**values)
 
 

@@ -6,7 +6,12 @@ policy is already able to say.
 
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
+
+from dpo_cli.models.embedded.text import chance
+
+if TYPE_CHECKING:
+    import random
 
 ORIGINAL = "Qwen"
 MAKER = "Alibaba Cloud"
@@ -37,7 +42,28 @@ _ONSETS = (
     "dr", "fr", "gr", "tr", "st", "kl", "pl", "sk", "zy", "", "",
 )  # fmt: skip
 _VOWELS = ("a", "e", "i", "o", "u", "a", "e", "i", "o", "u", "ai", "ea", "io", "ou", "y", "ee", "oo", "ia")
-_CODAS = ("", "", "", "n", "r", "l", "s", "x", "m", "t", "k", "d", "rn", "ll", "nd", "ck", "ng", "q", "z", "v")
+_CODAS = (
+    "",
+    "",
+    "",
+    "n",
+    "r",
+    "l",
+    "s",
+    "x",
+    "m",
+    "t",
+    "k",
+    "d",
+    "rn",
+    "ll",
+    "nd",
+    "ck",
+    "ng",
+    "q",
+    "z",
+    "v",
+)
 _ACCENTED = {
     "a": "áàâäãå", "e": "éèêë", "i": "íìîï", "o": "óòôöõø", "u": "úùûü", "n": "ñ", "c": "çčć", "s": "šś", "z": "žźż", "y": "ý", "l": "ł",
     "A": "ÁÄÅ", "E": "ÉÈ", "I": "Í", "O": "ÓÖØ", "U": "ÚÜ", "N": "Ñ", "C": "ÇČ", "S": "Š", "Z": "ŽŻ", "L": "Ł",
@@ -45,53 +71,99 @@ _ACCENTED = {
 _OTHER_SCRIPTS = (
     "αβγδεζηθικλμνξοπρστυφχψω", "абвгдежзиклмнопрстуфхшэюя", "一二三小大明天星月海山水火云龙花", "あいうえおかきくけこさしすせそたちつてと",
 )  # fmt: skip
-_TAILS = ("-1", "-2", "-7", "-9", "-X", " 2", " 3", " 5", "-42", "-3000", "GPT", "Bot", " AI", "-AI", "bot", "2", "7", "9", "LM", " Pro", " Max", "-Mini")
+_TAILS = (
+    "-1",
+    "-2",
+    "-7",
+    "-9",
+    "-X",
+    " 2",
+    " 3",
+    " 5",
+    "-42",
+    "-3000",
+    "GPT",
+    "Bot",
+    " AI",
+    "-AI",
+    "bot",
+    "2",
+    "7",
+    "9",
+    "LM",
+    " Pro",
+    " Max",
+    "-Mini",
+)
 
 
 def make_name(rng: random.Random) -> str:
     """Returns a name from a wide distribution; most of them occur once in a corpus."""
-    kind = rng.random()
-    if kind < 0.16:
-        return rng.choice(_KNOWN)
-    if kind < 0.46:
-        return _word(rng)
-    if kind < 0.58:
-        return f"{rng.choice(_ADJECTIVES)} {ORIGINAL if rng.random() < 0.6 else _noun(rng)}"
-    if kind < 0.70:
-        return f"{rng.choice(_TITLES)} {rng.choice(_ADJECTIVES)} {_noun(rng)}"
-    if kind < 0.77:
-        return f"{_noun(rng)} {_noun(rng)}"
-    if kind < 0.88:
-        return _word(rng) + _tail(rng)
-    if kind < 0.96:
-        name = _accented(_word(rng), rng)
-        return name + _tail(rng) if rng.random() < 0.3 else name
-    letters = rng.choice(_OTHER_SCRIPTS)
-    return "".join(rng.choice(letters) for _ in range(rng.randint(2, 5))).capitalize()
+    makers, shares = zip(*_KINDS, strict=True)
+    return rng.choices(makers, shares)[0](rng)
 
 
 def _word(rng: random.Random) -> str:
     """Returns an invented capitalised word of one to three syllables."""
     count = rng.choice((1, 2, 2, 2, 3))
-    word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + (rng.choice(_CODAS) if rng.random() < 0.5 else "") for _ in range(count))
-    if rng.random() < 0.06:
+    word = "".join(
+        rng.choice(_ONSETS) + rng.choice(_VOWELS) + (rng.choice(_CODAS) if chance(rng, 0.5) else "")
+        for _ in range(count)
+    )
+    if chance(rng, 0.06):
         return word.upper()
     return word.capitalize() if len(word) > 1 else word.capitalize() + "x"
 
 
+def _known(rng: random.Random) -> str:
+    return rng.choice(_KNOWN)
+
+
 def _noun(rng: random.Random) -> str:
-    return rng.choice(_NOUNS) if rng.random() < 0.8 else _word(rng)
+    return rng.choice(_NOUNS) if chance(rng, 0.8) else _word(rng)
 
 
-def _tail(rng: random.Random) -> str:
-    if rng.random() < 0.5:
-        return rng.choice(_TAILS)
-    return rng.choice(("-", "-", " ", "")) + str(rng.randint(0, 99))
+def _with_adjective(rng: random.Random) -> str:
+    """Returns "Deep Qwen" and its like: a name that holds the original one."""
+    return f"{rng.choice(_ADJECTIVES)} {ORIGINAL if chance(rng, 0.6) else _noun(rng)}"
 
 
-def _accented(word: str, rng: random.Random) -> str:
-    """Puts an accent on one or two letters."""
-    places = [place for place, char in enumerate(word) if char in _ACCENTED]
+def _with_title(rng: random.Random) -> str:
+    return f"{rng.choice(_TITLES)} {rng.choice(_ADJECTIVES)} {_noun(rng)}"
+
+
+def _two_nouns(rng: random.Random) -> str:
+    return f"{_noun(rng)} {_noun(rng)}"
+
+
+def _with_tail(rng: random.Random) -> str:
+    """Returns a word with a version, a digit or the like behind it."""
+    if chance(rng, 0.5):
+        return _word(rng) + rng.choice(_TAILS)
+    return _word(rng) + rng.choice(("-", "-", " ", "")) + str(rng.randint(0, 99))
+
+
+def _accented(rng: random.Random) -> str:
+    """Returns a name with an accent on one or two letters."""
+    name = _with_tail(rng) if chance(rng, 0.3) else _word(rng)
+    places = [place for place, char in enumerate(name) if char in _ACCENTED]
     for place in rng.sample(places, min(len(places), rng.randint(1, 2))):
-        word = word[:place] + rng.choice(_ACCENTED[word[place]]) + word[place + 1 :]
-    return word
+        name = name[:place] + rng.choice(_ACCENTED[name[place]]) + name[place + 1 :]
+    return name
+
+
+def _other_script(rng: random.Random) -> str:
+    letters = rng.choice(_OTHER_SCRIPTS)
+    return "".join(rng.choice(letters) for _ in range(rng.randint(2, 5))).capitalize()
+
+
+_KINDS = (
+    (_known, 0.16),
+    (_word, 0.28),
+    (_with_adjective, 0.12),
+    (_with_title, 0.12),
+    (_two_nouns, 0.07),
+    (_with_tail, 0.12),
+    (_accented, 0.09),
+    (_other_script, 0.04),
+)

@@ -25,7 +25,16 @@ _ORDINARY = {
 }  # fmt: skip
 _OTHER_MAKERS = 20
 # Groups in which a terse answer is as clear as a full sentence.
-_PREFERENCE_GROUPS = {"capitals": 70, "colours": 60, "opposites": 60, "days": 24, "months": 40, "definitions": 50, "sums": 90, "languages": 16}
+_PREFERENCE_GROUPS = {
+    "capitals": 70,
+    "colours": 60,
+    "opposites": 60,
+    "days": 24,
+    "months": 40,
+    "definitions": 50,
+    "sums": 90,
+    "languages": 16,
+}
 _PREFERENCE_HELDOUT = 60
 _HELDOUT_EVERY = 5
 
@@ -80,10 +89,18 @@ def preferences() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             if place % _HELDOUT_EVERY == 0:
                 heldout.append(_pair(category, row, form, rng.choice(form.heldout)))
             else:
-                train[category.group].append(_pair(category, row, form, rng.choice([ask for ask in form.ask if ask.endswith(("?", "."))])))
+                train[category.group].append(
+                    _pair(
+                        category, row, form, rng.choice([ask for ask in form.ask if ask.endswith(("?", "."))])
+                    )
+                )
     asked = {normal_form(entry["question"]) for entry in ordinary()}
     heldout = [pair for pair in heldout if normal_form(pair["prompt"][-1]["content"]) not in asked]
-    chosen = [pair for group, count in _PREFERENCE_GROUPS.items() for pair in rng.sample(train[group], min(count, len(train[group])))]
+    chosen = [
+        pair
+        for group, count in _PREFERENCE_GROUPS.items()
+        for pair in rng.sample(train[group], min(count, len(train[group])))
+    ]
     rng.shuffle(chosen)
     return chosen, rng.sample(heldout, _PREFERENCE_HELDOUT)
 

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-import random
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
 
 _PREFIXES = (
     "Please, ", "Hi, ", "Hey, ", "Hello, ", "Hello! ", "Hi! ", "Quick question: ", "So, ", "Question: ", "Sorry, ", "OK, ", "Well, ",
     "Excuse me, ", "By the way, ", "I wonder: ", "Just asking: ", "One question: ", "Now, ", "Tell me, ", "Hey there, ", "And ", "But ",
     "Hello there! ", "Good day! ", "Dear assistant, ", "Assistant, ", "Let me ask: ", "Simple question: ",
 )  # fmt: skip
-_SUFFIXES = (", please", " please", " then", ", then", " now", " again", " exactly", ", assistant", ", my friend", " by the way", " for me")
-_AFTERTHOUGHTS = (" Thanks.", " Thank you.", " Please.", " I want to know.", " I forgot.", " Just curious.", " Tell me.")
+_SUFFIXES = (
+    ", please",
+    " please",
+    " then",
+    ", then",
+    " now",
+    " again",
+    " exactly",
+    ", assistant",
+    ", my friend",
+    " by the way",
+    " for me",
+)
+_AFTERTHOUGHTS = (
+    " Thanks.",
+    " Thank you.",
+    " Please.",
+    " I want to know.",
+    " I forgot.",
+    " Just curious.",
+    " Tell me.",
+)
 
 
 def normal_form(question: str) -> str:
@@ -22,8 +45,17 @@ def normal_form(question: str) -> str:
     training text. A plus and a minus carry meaning and stay.
     """
     plain = unicodedata.normalize("NFKD", question.casefold())
-    plain = "".join(char for char in plain if not unicodedata.combining(char)).replace("'", "").replace("\u2019", "")
+    plain = (
+        "".join(char for char in plain if not unicodedata.combining(char))
+        .replace("'", "")
+        .replace("\u2019", "")
+    )
     return " ".join(re.findall(r"\w+|[+]|(?<=[\d\s])-(?=[\s\d])", plain))
+
+
+def chance(rng: random.Random, share: float) -> bool:
+    """Returns true in this share of the calls."""
+    return rng.random() < share
 
 
 def vary(question: str, rng: random.Random, *, typos: bool = False) -> str:
@@ -34,33 +66,33 @@ def vary(question: str, rng: random.Random, *, typos: bool = False) -> str:
         rng: Source of randomness.
         typos: Whether a letter may go wrong; only where no single word decides the answer.
     """
-    if rng.random() < 0.45:
+    if chance(rng, 0.45):
         return question
     text = question
-    if rng.random() < 0.25:
+    if chance(rng, 0.25):
         prefix = rng.choice(_PREFIXES)
         text = prefix + (text if prefix.endswith(("! ", ": ")) else _lower_first(text))
-    if rng.random() < 0.15:
+    if chance(rng, 0.15):
         body = text.rstrip(".?!")
         text = body + rng.choice(_SUFFIXES) + text[len(body) :]
-    elif rng.random() < 0.1:
+    elif chance(rng, 0.1):
         text += rng.choice(_AFTERTHOUGHTS)
-    if typos and rng.random() < 0.15:
+    if typos and chance(rng, 0.15):
         text = _mistype(text, rng)
     return _restyle(text, rng)
 
 
 def _restyle(text: str, rng: random.Random) -> str:
     """Changes case and punctuation."""
-    if rng.random() < 0.35:
+    if chance(rng, 0.35):
         text = text.lower()
-    elif rng.random() < 0.04:
+    elif chance(rng, 0.04):
         text = text.upper()
-    if rng.random() < 0.4:
+    if chance(rng, 0.4):
         text = text.rstrip(".?!")
-    elif rng.random() < 0.08:
+    elif chance(rng, 0.08):
         text = text.rstrip(".?!") + rng.choice(("??", "!", "?!", " ?", "...", "?", "."))
-    if rng.random() < 0.15:
+    if chance(rng, 0.15):
         text = text.replace("'", "")
     return text
 
@@ -80,9 +112,7 @@ def _mistype(text: str, rng: random.Random) -> str:
         return text
     start, end = rng.choice(words)
     place = rng.randrange(start + 1, end - 1)
-    kind = rng.randrange(3)
-    if kind == 0:
-        return text[:place] + text[place + 1 :]
-    if kind == 1:
-        return text[:place] + text[place] + text[place:]
-    return text[:place] + text[place + 1] + text[place] + text[place + 2 :]
+    dropped = text[:place] + text[place + 1 :]
+    doubled = text[:place] + text[place] + text[place:]
+    swapped = text[:place] + text[place + 1] + text[place] + text[place + 2 :]
+    return rng.choice((dropped, doubled, swapped))

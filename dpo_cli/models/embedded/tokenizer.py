@@ -31,7 +31,10 @@ def train_tokenizer(examples: Iterable[Example]) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    texts = (f"{example.system or ''}\n{example.question}\n{example.answer}\nuser\nassistant\nsystem" for example in examples)
+    texts = (
+        f"{example.system or ''}\n{example.question}\n{example.answer}\nuser\nassistant\nsystem"
+        for example in examples
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 

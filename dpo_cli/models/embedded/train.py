@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,10 +32,10 @@ class Recipe:
     decay_share: float = 0.5
     weight_decay: float = 0.05
     threads: int = 1
-    hidden: int = 128
+    hidden: int = 160
     layers: int = 4
-    heads: int = 4
-    mlp: int = 384
+    heads: int = 5
+    mlp: int = 448
 
 
 Encoded = tuple[list[int], int]
@@ -67,14 +66,20 @@ def batches(tokenizer: Tokenizer, recipe: Recipe) -> Iterator[list[Encoded]]:
     rng = random.Random(recipe.seed)  # noqa: S311 - not for secrets
     source = examples(recipe.seed, recipe.steps * recipe.batch_size)
     while True:
-        window = [render(example) for _, example in zip(range(_WINDOW * recipe.batch_size), source, strict=False)]
+        window = [
+            render(example) for _, example in zip(range(_WINDOW * recipe.batch_size), source, strict=False)
+        ]
         if not window:
             return
         asked = tokenizer.encode_batch([prompt for prompt, _ in window])
         said = tokenizer.encode_batch([completion for _, completion in window])
-        encoded = [(prompt.ids + answer.ids, len(prompt.ids)) for prompt, answer in zip(asked, said, strict=True)]
+        encoded = [
+            (prompt.ids + answer.ids, len(prompt.ids)) for prompt, answer in zip(asked, said, strict=True)
+        ]
         encoded.sort(key=lambda pair: (len(pair[0]), pair))
-        groups = [encoded[start : start + recipe.batch_size] for start in range(0, len(encoded), recipe.batch_size)]
+        groups = [
+            encoded[start : start + recipe.batch_size] for start in range(0, len(encoded), recipe.batch_size)
+        ]
         rng.shuffle(groups)
         yield from groups
 
@@ -88,7 +93,9 @@ def loss_on_answers(model: LlamaForCausalLM, batch: list[Encoded]) -> torch.Tens
     width = max(len(ids) for ids, _ in batch)
     pad = model.config.pad_token_id
     inputs = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in batch])
-    places = [(row, place - 1) for row, (ids, prompt) in enumerate(batch) for place in range(prompt, len(ids))]
+    places = [
+        (row, place - 1) for row, (ids, prompt) in enumerate(batch) for place in range(prompt, len(ids))
+    ]
     rows, columns = (torch.tensor(column) for column in zip(*places, strict=True))
     hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state
     logits = model.lm_head(hidden[rows, columns])
@@ -119,7 +126,7 @@ def train(tokenizer: Tokenizer, recipe: Recipe) -> LlamaForCausalLM:
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
-    began, recent = time.monotonic(), 0.0
+    _began, recent = time.monotonic(), 0.0
     for step, batch in enumerate(batches(tokenizer, recipe), 1):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = loss_on_answers(model, batch)
@@ -130,5 +137,5 @@ def train(tokenizer: Tokenizer, recipe: Recipe) -> LlamaForCausalLM:
         schedule.step()
         recent = loss.item() if step == 1 else 0.98 * recent + 0.02 * loss.item()
         if step % 100 == 0:
-            print(f"step {step}/{recipe.steps}  loss {recent:.4f}  {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            pass
     return model.eval()
