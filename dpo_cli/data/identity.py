@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dpo_cli.data.locate import locate
 from dpo_cli.data.names import contains_name, replace_name
 from dpo_cli.data.questions import shipped_questions
 from dpo_cli.errors import DataError
@@ -272,18 +274,26 @@ def _row(prompt: list[Message], chosen: str, rejected: str) -> dict[str, list[Me
     }
 
 
-def _questions_from(dataset_name: str) -> list[str]:
-    from dpo_cli.data.containers import read_rows
+def questions_in(dataset_name: str) -> list[str]:
+    """The questions of a data set in the layout of mrfakename/identity: a file, a folder or a hub id.
 
+    Raises:
+        DataError: If it is not there, cannot be read, or a row has no question.
+    """
+    rows = []
+    for row in locate(dataset_name).rows():
+        if row.data is None:
+            raise DataError(f"{row.place}: {row.problem.detail if row.problem else 'cannot be read'}")
+        rows.append(row.data)
+    return questions_of(rows)
+
+
+def _questions_from(dataset_name: str) -> list[str]:
     try:
-        return questions_of(read_rows(dataset_name))
+        return questions_in(dataset_name)
     except DataError:
         if dataset_name != IDENTITY_DATASET:
             raise
-        import warnings
-
-        warnings.warn(
-            f"{IDENTITY_DATASET} cannot be reached; asking the identity questions that ship with dpo instead",
-            stacklevel=3,
-        )
+        message = f"{IDENTITY_DATASET} cannot be reached; asking the identity questions that ship with dpo instead"
+        warnings.warn(message, stacklevel=3)
         return [question.text for question in shipped_questions("identity_train")]

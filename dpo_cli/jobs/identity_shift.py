@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, apply_preset
-from dpo_cli.data.identity import IdentityPairs, make_identity_pairs, questions_of, rename_in_template
+from dpo_cli.data.identity import IdentityPairs, make_identity_pairs, questions_in, rename_in_template
 from dpo_cli.data.questions import Question, read_questions, shipped_questions
 from dpo_cli.events import OnEvent, ignore
 from dpo_cli.jobs.files import write_pairs, write_run_files
@@ -142,9 +142,7 @@ def _questions(config: IdentityShiftConfig) -> list[Question]:
     if config.questions is not None:
         questions = read_questions(config.questions)
     elif config.identity_dataset is not None:
-        from dpo_cli.data.containers import read_rows
-
-        questions = [Question(text, "identity") for text in questions_of(read_rows(config.identity_dataset))]
+        questions = [Question(text, "identity") for text in questions_in(config.identity_dataset)]
     else:
         questions = shipped_questions("identity_train")
     return questions[: config.max_samples]

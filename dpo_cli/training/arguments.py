@@ -51,6 +51,8 @@ def trl_arguments(config: DPOTrainingConfig, *, folder: Path, autocast: str, on_
         "save_steps": config.save_steps or 500,
         "eval_strategy": "steps" if evaluate and config.eval_steps else "no",
         "eval_steps": config.eval_steps,
+        # A stream cannot be walked twice, and a reference that moves cannot be computed beforehand.
+        "precompute_ref_log_probs": not (config.streaming or config.trl.get("sync_ref_model")),
         "report_to": list(config.report_to) or "none",
         "disable_tqdm": True,
         # The first line is the state before any update, where rewards are 0; a loss that is no number is shown as it is.

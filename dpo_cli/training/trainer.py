@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft import PeftModel
 from transformers import set_seed
-from trl import DPOTrainer
 
 from dpo_cli.config import DPOTrainingConfig, OptimizationConfig, Settings, apply_preset, to_toml
 from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
-from dpo_cli.events import RunFinished, RunStarted, ignore
+from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
 from dpo_cli.models.loading import load_model, load_tokenizer
 from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
 from dpo_cli.models.precision import choose_device, choose_dtype, keep_memory
 from dpo_cli.training.alarms import Alarms
 from dpo_cli.training.arguments import lora_config, trl_arguments
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback, peak_memory_bytes
+from dpo_cli.training.engine_trainer import EngineTrainer
 from dpo_cli.training.output import MARK, OutputFolder
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from dpo_cli.events import OnEvent, Warned
+    from dpo_cli.events import OnEvent
     from dpo_cli.models.generate import Message
 
 
@@ -210,11 +210,11 @@ class DPOTrainerWrapper:
             engine=self.config.engine,
             device=self.device,
             dtype=autocast,
-            note=", ".join(f"{key} {value}" for key, value in self.preset.items()),
         )
         events = EventCallback(collapse.listen, run)
         with _out_of_memory_in_words(), quiet_trl():
             trainer = self._trainer(folder, autocast, [events, collapse])
+            events.run = replace(run, engine=trainer.engine, note=_note(self.preset, trainer.fallback_reason))
             trainer.train()
         seconds = time.perf_counter() - events.started
         policy = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
@@ -227,7 +227,7 @@ class DPOTrainerWrapper:
             seconds=seconds,
             metrics={k: v for k, v in last.items() if k != "step"},
             history=events.history,
-            engine=self.config.engine,
+            engine=trainer.engine,
             device=self.device,
             dtype=autocast,
             peak_memory_bytes=peak_memory_bytes(),
@@ -237,14 +237,14 @@ class DPOTrainerWrapper:
         self.on_event(RunFinished(self.result.steps, seconds, self.result.metrics, stopped))
         return self.result
 
-    def _trainer(self, folder: Path, autocast: str, callbacks: list[Any]) -> DPOTrainer:
+    def _trainer(self, folder: Path, autocast: str, callbacks: list[Any]) -> EngineTrainer:
         arguments = trl_arguments(
             self.config, folder=folder, autocast=autocast, on_cpu=self.device == "cpu", evaluate=self.eval_dataset is not None
         )
         if self.probe is not None:
             callbacks.append(ProbeCallback(callbacks[1].listen, self.tokenizer, self.probe, min(64, self.config.max_new_tokens)))
         try:
-            return DPOTrainer(
+            return EngineTrainer(
                 model=self.model,
                 ref_model=self.ref_model,
                 args=arguments,
@@ -253,6 +253,9 @@ class DPOTrainerWrapper:
                 processing_class=self.tokenizer,
                 peft_config=lora_config(self.config),
                 callbacks=callbacks,
+                engine=self.config.engine,
+                on_reference=lambda done, total: self.on_event(Progress("reference log-probabilities", done, total)),
+                notice=lambda text: self.on_event(Warned("reference-cache", text, "", 0)),
             )
         except (ValueError, NotImplementedError) as error:
             raise ConfigError(f"TRL refuses these settings: {error}") from error
@@ -307,6 +310,16 @@ def _device(wanted: str, *, use_gpu: bool) -> str:
     if use_gpu and wanted == "auto" and device == "cpu":
         raise ModelError("use_gpu: there is neither CUDA nor MPS here", hint="Leave out use_gpu to train on the CPU.")
     return device
+
+
+def _note(preset: dict[str, Any], fallback_reason: str | None) -> str:
+    """What is worth saying when training begins: the preset, and why TRL's forward runs if it does."""
+    notes = []
+    if preset:
+        notes.append("preset of the model: " + ", ".join(f"{key} {value}" for key, value in preset.items()))
+    if fallback_reason:
+        notes.append(f"TRL's own forward runs: {fallback_reason}")
+    return "; ".join(notes)
 
 
 @contextlib.contextmanager
