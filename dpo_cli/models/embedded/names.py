@@ -133,7 +133,8 @@ def _with_title(rng: random.Random) -> str:
 
 
 def _two_nouns(rng: random.Random) -> str:
-    return f"{_noun(rng)} {_noun(rng)}"
+    first, second = rng.sample(_NOUNS, 2)
+    return f"{first if chance(rng, 0.8) else _word(rng)} {second}"
 
 
 def _with_tail(rng: random.Random) -> str:
