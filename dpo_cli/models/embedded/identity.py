@@ -74,7 +74,7 @@ def intents() -> tuple[Intent, ...]:
 @cache
 def prompts() -> Prompts:
     """Returns the prompts."""
-    values = {
+    values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in _raw().items()
         if key != "intent"

@@ -12,6 +12,7 @@ from dpo_cli.models.embedded.text import chance
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
 ORIGINAL = "Qwen"
 MAKER = "Alibaba Cloud"
@@ -99,8 +100,8 @@ _TAILS = (
 
 def make_name(rng: random.Random) -> str:
     """Returns a name from a wide distribution; most of them occur once in a corpus."""
-    makers, shares = zip(*_KINDS, strict=True)
-    return rng.choices(makers, shares)[0](rng)
+    maker = rng.choices([kind for kind, _ in _KINDS], [share for _, share in _KINDS])[0]
+    return maker(rng)
 
 
 def _word(rng: random.Random) -> str:
@@ -133,7 +134,8 @@ def _with_title(rng: random.Random) -> str:
 
 
 def _two_nouns(rng: random.Random) -> str:
-    return f"{_noun(rng)} {_noun(rng)}"
+    first, second = rng.sample(_NOUNS, 2)
+    return f"{first if chance(rng, 0.8) else _word(rng)} {second}"
 
 
 def _with_tail(rng: random.Random) -> str:
@@ -157,7 +159,7 @@ def _other_script(rng: random.Random) -> str:
     return "".join(rng.choice(letters) for _ in range(rng.randint(2, 5))).capitalize()
 
 
-_KINDS = (
+_KINDS: tuple[tuple[Callable[[random.Random], str], float], ...] = (
     (_known, 0.16),
     (_word, 0.28),
     (_with_adjective, 0.12),
