@@ -19,7 +19,7 @@ SAME_NAME = (
     "beta", "label_smoothing", "ld_alpha", "f_divergence_type", "f_alpha_divergence_coef", "use_weighting", "discopop_tau",
     "learning_rate", "num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size",
     "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "optim", "weight_decay", "max_grad_norm",
-    "gradient_checkpointing", "max_length", "truncation_mode", "seed", "logging_steps", "save_total_limit",
+    "max_length", "truncation_mode", "seed", "logging_steps", "save_total_limit",
 )  # fmt: skip
 """Settings that TRL calls by the same name."""
 
@@ -54,6 +54,7 @@ def trl_arguments(config: DPOTrainingConfig, *, folder: Path, autocast: str, on_
         # A stream cannot be walked twice, and a reference that moves cannot be computed beforehand.
         "precompute_ref_log_probs": not (config.streaming or config.trl.get("sync_ref_model")),
         "report_to": list(config.report_to) or "none",
+        "activation_checkpointing": config.gradient_checkpointing,
         "disable_tqdm": True,
         # The first line is the state before any update, where rewards are 0; a loss that is no number is shown as it is.
         "logging_first_step": True,

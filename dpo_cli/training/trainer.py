@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
-from transformers import set_seed
+from transformers import PrinterCallback, set_seed
 
 from dpo_cli.config import DPOTrainingConfig, OptimizationConfig, Settings, apply_preset, to_toml
 from dpo_cli.data.load import load_dpo_dataset
@@ -244,7 +244,7 @@ class DPOTrainerWrapper:
         if self.probe is not None:
             callbacks.append(ProbeCallback(callbacks[1].listen, self.tokenizer, self.probe, min(64, self.config.max_new_tokens)))
         try:
-            return EngineTrainer(
+            trainer = EngineTrainer(
                 model=self.model,
                 ref_model=self.ref_model,
                 args=arguments,
@@ -259,6 +259,8 @@ class DPOTrainerWrapper:
             )
         except (ValueError, NotImplementedError) as error:
             raise ConfigError(f"TRL refuses these settings: {error}") from error
+        trainer.remove_callback(PrinterCallback)  # figures go out as events
+        return trainer
 
 
 def load_policy(
@@ -289,7 +291,7 @@ def load_policy(
 
 def write_settings(folder: Path, settings: Settings) -> None:
     """Write `config.toml`, which `--config` reads back."""
-    (folder / "config.toml").write_text(to_toml(settings, f"{MARK} {settings.command}."), encoding="utf-8")
+    (folder / "config.toml").write_text(to_toml(settings, f"{MARK[2:]} {settings.command}."), encoding="utf-8")
 
 
 def write_history(folder: Path, result: TrainingResult) -> None:
