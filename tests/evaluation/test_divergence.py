@@ -23,7 +23,7 @@ def two(tiny_model):
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in after.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
     return before, after, tokenizer
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from dpo_cli.data.questions import Question
+from dpo_cli.data.words import repetition
 from dpo_cli.evaluation.intervals import rate_interval
 from dpo_cli.evaluation.scores import (
     MEASURES,
@@ -12,7 +13,6 @@ from dpo_cli.evaluation.scores import (
     Names,
     is_right,
     paired_row,
-    repetition,
     score,
     score_answers,
     summarise,
