@@ -49,14 +49,14 @@ class Distributions:
 
     Attributes:
         continuation: The prompt and the answer.
-        tokens: Likeliest tokens, int64 [positions, top].
-        log_probs: Their log-probabilities in nats, float64 [positions, top].
+        tokens: Likeliest tokens, int32 [positions, top].
+        log_probs: Their log-probabilities in nats, float32 [positions, top].
         vocabulary: Tokens the model knows.
     """
 
     continuation: Continuation
-    tokens: NDArray[np.int64]
-    log_probs: NDArray[np.float64]
+    tokens: NDArray[np.int32]
+    log_probs: NDArray[np.float32]
     vocabulary: int
 
 
@@ -76,8 +76,8 @@ def distributions(
         top = log_probs.topk(min(TOP, log_probs.shape[-1]), dim=-1)
         found[place] = Distributions(
             continuations[place],
-            top.indices.cpu().numpy(),
-            top.values.double().cpu().numpy(),
+            top.indices.int().cpu().numpy(),
+            top.values.cpu().numpy(),
             log_probs.shape[-1],
         )
 
@@ -111,9 +111,9 @@ def divergence(
         sizes.add(log_probs.shape[-1])
         if log_probs.shape[-1] != before[place].vocabulary:
             return
-        tokens = torch.from_numpy(before[place].tokens).to(log_probs.device)
+        tokens = torch.from_numpy(before[place].tokens).long().to(log_probs.device)
         q = log_probs.gather(-1, tokens).double().cpu().numpy()
-        sums[place] = float(coarse_kl(before[place].log_probs, q).sum())
+        sums[place] = float(coarse_kl(before[place].log_probs.astype(np.float64), q).sum())
 
     _walk(model, [one.continuation for one in before], batch_size, compare)
     if sizes != {one.vocabulary for one in before}:

@@ -7,12 +7,12 @@ numbers follow the score of each model, with n and interval, and the paired diff
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dpo_cli.data.names import contains_name, doubled, leaks
+from dpo_cli.data.words import repetition, words
 from dpo_cli.evaluation.intervals import Interval, difference_interval, mean_interval, rate_interval
 
 if TYPE_CHECKING:
@@ -162,24 +162,6 @@ def _plain(text: str) -> str:
     return text.strip(_QUOTES).rstrip(".!?。 ").strip(_QUOTES)
 
 
-def repetition(text: str, size: int = 4) -> float:
-    """Share of a text's runs of `size` words that it has said before, in [0, 1].
-
-    seq-rep-n of Welleck et al. (2019), "Neural text generation with unlikelihood training", section 6.1:
-    1 - |distinct n-grams| / |n-grams|; 0 for texts shorter than n. Scripts without spaces count by character.
-    """
-    words = _words(text)
-    runs = [tuple(words[place : place + size]) for place in range(len(words) - size + 1)]
-    return 1 - len(set(runs)) / len(runs) if runs else 0.0
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(
-        "[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|[^\\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]+",
-        text.lower(),
-    )
-
-
 MEASURES: tuple[Measure, ...] = (
     Measure("new_name", "Says the new name", "higher", "rate", _new_name),
     Measure("old_name", "Leaks the old name", "lower", "rate", _leak),
@@ -190,7 +172,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("repetition", "Repeated phrases", "lower", "rate", lambda answer, _: repetition(answer.answer)),
     Measure("cut_off", "Cut-off answers", "lower", "rate", lambda answer, _: float(answer.truncated)),
     Measure(
-        "length", "Length of answers", "none", "words", lambda answer, _: float(len(_words(answer.answer)))
+        "length", "Length of answers", "none", "words", lambda answer, _: float(len(words(answer.answer)))
     ),
 )
 """The scorecard, in its order. A new score is a new row."""

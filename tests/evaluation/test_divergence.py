@@ -1,0 +1,153 @@
+"""Divergence and implicit rewards against the plain formula, position by position."""
+
+import numpy as np
+import pytest
+
+from dpo_cli.evaluation.divergence import Continuation, coarse_kl, distributions, divergence
+from dpo_cli.evaluation.implicit_rewards import (
+    PairLogProbs,
+    encode_pairs,
+    pair_log_probs,
+    reward_margins,
+    reward_rows,
+)
+
+
+@pytest.fixture(scope="module")
+def two(tiny_model):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    before, after = (AutoModelForCausalLM.from_pretrained(tiny_model).eval() for _ in range(2))
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in after.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return before, after, tokenizer
+
+
+def plain_log_probs(model, prompt, tokens):
+    import torch
+
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([[*prompt, *tokens]])).logits[0].double()
+    return logits.log_softmax(-1)[len(prompt) - 1 : -1]
+
+
+CONTINUATIONS = [
+    Continuation([5, 6, 7], [8, 9]),
+    Continuation([5], [3, 4, 10, 11]),
+    Continuation([9] * 20, [1]),
+]
+
+
+@pytest.mark.parametrize(("top", "least"), [(100_000, 1 - 1e-4), (256, 0.7)])
+def test_it_is_the_mean_kl_over_positions(two, monkeypatch, top, least):
+    monkeypatch.setattr("dpo_cli.evaluation.divergence.TOP", top)
+    before, after, _ = two
+    sums, count = 0.0, 0
+    for one in CONTINUATIONS:
+        p, q = (plain_log_probs(model, one.prompt, one.tokens) for model in (before, after))
+        sums += float((p.exp() * (p - q)).sum())
+        count += len(one.tokens)
+    found = divergence(after, distributions(before, CONTINUATIONS, batch_size=2), batch_size=2)
+    # Exact with the whole vocabulary; with a lump of rare tokens a little below, more so for a random model.
+    assert sums / count * least <= found.value <= sums / count * (1 + 1e-4)
+    assert found.n == 3
+    assert found.interval[0] <= found.value <= found.interval[1]
+
+
+def test_a_model_does_not_diverge_from_itself(two):
+    before, _, _ = two
+    found = divergence(before, distributions(before, CONTINUATIONS))
+    assert (found.value, found.interval) == (0.0, (0.0, 0.0))
+
+
+def test_nothing_is_said_where_there_is_nothing_to_compare(two, tiny_model):
+    from transformers import AutoModelForCausalLM
+
+    before, _, _ = two
+    assert divergence(before, []) is None
+    other = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    other.resize_token_embeddings(other.config.vocab_size + 8, mean_resizing=False)
+    assert divergence(other, distributions(before, CONTINUATIONS)) is None
+
+
+def test_the_lump_of_rare_tokens_bounds_the_divergence_from_below():
+    rng = np.random.default_rng(0)
+    p, q = (np.log(rng.dirichlet(np.ones(50), size=20)) for _ in range(2))
+    full = (np.exp(p) * (p - q)).sum(-1)
+    listed = np.argsort(-p, axis=-1)[:, :10]
+    coarse = coarse_kl(np.take_along_axis(p, listed, -1), np.take_along_axis(q, listed, -1))
+    assert (coarse >= 0).all()
+    assert (coarse <= full + 1e-12).all()
+    assert coarse_kl(p, q) == pytest.approx(full, abs=1e-9)
+
+
+PAIRS = [
+    {
+        "prompt": [{"role": "user", "content": "Who are you?"}],
+        "chosen": [{"role": "assistant", "content": "I am Orion."}],
+        "rejected": [{"role": "assistant", "content": "I am Qwen, made by Alibaba."}],
+    },
+    {"prompt": "one two", "chosen": " three", "rejected": " one one"},
+]
+
+
+def test_pairs_are_read_as_trl_reads_them(two):
+    _, _, tokenizer = two
+    conversation, text = encode_pairs(tokenizer, PAIRS)
+    assert (
+        tokenizer.decode(conversation.prompt)
+        == "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert tokenizer.decode(conversation.chosen) == "I am Orion.<|im_end|>\n"
+    assert tokenizer.decode(text.prompt + text.rejected) == "one two one one"
+
+
+def test_a_pair_that_does_not_fit_is_left_out_and_a_long_one_is_cut(two):
+    _, _, tokenizer = two
+    whole = encode_pairs(tokenizer, PAIRS[:1])[0]
+    cut = encode_pairs(tokenizer, PAIRS[:1], max_length=len(whole.prompt) + 2)[0]
+    assert (cut.chosen, cut.rejected) == (whole.chosen[:2], whole.rejected[:2])
+    assert encode_pairs(tokenizer, PAIRS[:1], max_length=len(whole.prompt)) == []
+
+
+def test_implicit_rewards_are_beta_times_the_change_in_log_probability(two):
+    before, after, tokenizer = two
+    tokens = encode_pairs(tokenizer, PAIRS)
+    expected = []
+    for pair in tokens:
+        rewards = []
+        for side in (pair.chosen, pair.rejected):
+            new, old = (
+                float(plain_log_probs(model, pair.prompt, side)[range(len(side)), list(side)].sum())
+                for model in (after, before)
+            )
+            rewards.append(0.3 * (new - old))
+        expected.append(rewards[0] - rewards[1])
+    assert reward_margins(
+        pair_log_probs(before, tokens), pair_log_probs(after, tokens), 0.3
+    ) == pytest.approx(expected, abs=1e-4)
+
+
+def test_rows_of_rewards_by_hand():
+    before = [
+        PairLogProbs(-2.0, -1.0),
+        PairLogProbs(-3.0, -3.0),
+        PairLogProbs(-1.0, -2.0),
+        PairLogProbs(-1.0, -1.0),
+    ]
+    after = [
+        PairLogProbs(-1.0, -2.0),
+        PairLogProbs(-3.0, -4.0),
+        PairLogProbs(-2.0, -2.0),
+        PairLogProbs(-1.0, -1.0),
+    ]
+    accuracy, margin, likelier = reward_rows(before, after, 0.5)
+    # Margins 0.5 * (2, 1, -1, 0): two wins, one loss, one tie.
+    assert accuracy.after.value == pytest.approx(2.5 / 4)
+    assert margin.after.value == pytest.approx(0.25)
+    assert (likelier.before.value, likelier.after.value) == (0.25, 0.5)
+    assert reward_rows([], [], 0.5) == []
