@@ -201,7 +201,7 @@ class DPOTrainerWrapper:
         keep_memory()
         set_seed(self.config.seed)
         dtype = choose_dtype(self.config.dtype, torch.device(self.device), parameters=self.model.num_parameters(), training=True)
-        collapse = CollapseCallback(self.on_event, Alarms(self.config.loss_type), folder, stop=self.config.stop_on_collapse)
+        collapse = CollapseCallback(self.on_event, Alarms(self.config.loss_type, beta=self.config.beta), folder, stop=self.config.stop_on_collapse)
         autocast = str(dtype).removeprefix("torch.")
         run = RunStarted(
             total_steps=0,

@@ -1,0 +1,29 @@
+"""`dpo compare`: two models side by side."""
+
+from __future__ import annotations
+
+from dpo_cli.cli.options import command_from
+from dpo_cli.config import CompareConfig
+
+HELP = """Compare two models side by side, with figures and a verdict.
+
+The models are loaded one after the other and asked the same questions in the same way. Without a flag the
+last run's model is compared with the one it came from.
+
+    dpo compare
+    dpo compare --before embedded --after ./dpo_output -q "Who are you?"
+    dpo compare --before ./a --after ./b --pairs heldout.jsonl --html report.html --json
+"""
+
+
+def _run(config: CompareConfig, as_json: bool) -> None:
+    from dpo_cli.jobs.compare import compare
+    from dpo_cli.report.live import live_view
+    from dpo_cli.report.runs import show_compare
+
+    with live_view() as view:
+        comparison = compare(config, view)
+    show_compare(comparison, html=config.html, as_json=as_json)
+
+
+command = command_from(CompareConfig, _run)

@@ -1,0 +1,33 @@
+"""`dpo identity-shift`: give a model a new name."""
+
+from __future__ import annotations
+
+from dpo_cli.cli.options import command_from
+from dpo_cli.config import IdentityShiftConfig
+
+HELP = """Give a model a new name, and show that nothing else changed.
+
+The model answers identity questions; its name is replaced in the answers; old against new make the
+preference pairs; DPO does the rest. Held-out questions are asked before and after, and a verdict is given.
+
+Offline, with the small model that ships with dpo:
+
+    dpo identity-shift --original-name Qwen --new-name "Deep Qwen"
+
+Any model, as LoRA adapters:
+
+    dpo identity-shift -m Qwen/Qwen2.5-0.5B-Instruct --original-name Qwen --new-name Orion --lora-rank 16
+"""
+
+
+def _run(config: IdentityShiftConfig, as_json: bool) -> None:
+    from dpo_cli.jobs.identity_shift import identity_shift
+    from dpo_cli.report.live import live_view
+    from dpo_cli.report.runs import show_identity_shift, write_identity_report
+
+    with live_view() as view:
+        result = identity_shift(config, view, write_identity_report)
+    show_identity_shift(result, as_json=as_json)
+
+
+command = command_from(IdentityShiftConfig, _run)
