@@ -1,0 +1,45 @@
+"""Answers of one model in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from dpo_cli.report.text import stdout, visible, visible_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+
+    from dpo_cli.evaluation.scores import Answer
+
+
+def show_answers(model: str, answers: Sequence[Answer], console: Console | None = None) -> None:
+    """Print each question with its answer."""
+    console = console or stdout()
+    console.print(Text.assemble(("Model: ", "dim"), visible_line(model)))
+    for one in answers:
+        console.print()
+        console.print(Text(visible(one.question.text), style="bold"))
+        text = Text(visible(one.answer)) if one.answer else Text("(empty)", style="dim")
+        console.print(text.append(" (cut off)", style="dim") if one.truncated else text)
+
+
+def show_stream(pieces: Iterable[str], console: Console | None = None) -> str:
+    """Print an answer while it is generated.
+
+    Each piece is made visible on its own: no hostile character is longer than one character, so cutting a
+    text into pieces hides none.
+
+    Returns:
+        The whole answer as the model gave it.
+    """
+    console = console or stdout()
+    said: list[str] = []
+    for piece in pieces:
+        said.append(piece)
+        console.print(Text(visible(piece)), end="", soft_wrap=True)
+    console.print()
+    return "".join(said)
