@@ -53,6 +53,13 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """A sentence worth a line, such as the accounting of rows before training."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class StepLogged:
     """The trainer logged an optimizer step.
 
@@ -131,7 +138,7 @@ class RunFinished:
     stopped_early: str | None = None
 
 
-Event = RunStarted | Stage | Progress | StepLogged | ProbeAnswered | Evaluated | Warned | RunFinished
+Event = RunStarted | Stage | Progress | Noted | StepLogged | ProbeAnswered | Evaluated | Warned | RunFinished
 """Anything the trainer can say."""
 
 OnEvent = Callable[[Event], None]

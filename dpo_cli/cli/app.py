@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -101,6 +102,8 @@ def options(
 def main() -> NoReturn:
     """Run `dpo`: the one error boundary. Errors with an explanation are drawn, bugs keep their traceback."""
     signal.signal(signal.SIGTERM, _stop)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of libraries, to each other; what concerns the user we say ourselves
     try:
         app()
         code = 0

@@ -14,8 +14,6 @@ HELP = """Ask a model.
 
 
 def _run(config: TestConfig, as_json: bool) -> None:
-    from dpo_cli.report.live import live_view
-
     if config.interactive:
         from dpo_cli.report.chat import hold_conversation
 
@@ -23,11 +21,12 @@ def _run(config: TestConfig, as_json: bool) -> None:
         return
 
     from dpo_cli.jobs.compare import ask
-    from dpo_cli.report.answers import show_answers
+    from dpo_cli.report.live import LiveView
+    from dpo_cli.report.runs import show_test
 
-    with live_view() as view:
+    with LiveView() as view:
         name, answers = ask(config, view)
-    show_answers(name, answers, as_json=as_json)
+    show_test(name, answers, as_json=as_json)
 
 
 command = command_from(TestConfig, _run)

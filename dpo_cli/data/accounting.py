@@ -135,6 +135,12 @@ class Accounting:
         first = min((drops[0] for drops in self.examples.values()), key=lambda drop: drop.row, default=None)
         return f"{counts}; the first: {first}" if first else "there are no rows"
 
+    def summary(self) -> str:
+        """One line: "300 rows read as sharegpt: 298 pairs kept, 2 dropped (identical completions 2)"."""
+        reasons = ", ".join(f"{reason} {count}" for reason, count in self.dropped.items())
+        dropped = f"{self.dropped_rows} dropped ({reasons})" if reasons else "none dropped"
+        return f"{self.read} rows read as {self.format}: {self.kept} pairs kept, {dropped}"
+
     def to_json(self) -> dict[str, Any]:
         """The content of `data.json`: counts, and the numbers of all dropped rows with examples in full."""
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from dpo_cli.training.trainer import write_history, write_settings
+from dpo_cli.training.output import write_history, write_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def write_run_files(folder: Path, config: Settings, training: TrainingResult, comparison: Comparison | None) -> None:
     """Write `config.toml`, `metrics.jsonl` and `comparison.json`."""
     write_settings(folder, config)
-    write_history(folder, training)
+    write_history(folder, training.history)
     if comparison is not None:
         text = json.dumps(comparison.to_json(), indent=2, ensure_ascii=False)
         (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")

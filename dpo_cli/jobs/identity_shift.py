@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, apply_preset
 from dpo_cli.data.identity import IdentityPairs, make_identity_pairs, questions_in, rename_in_template
 from dpo_cli.data.questions import Question, read_questions, shipped_questions
-from dpo_cli.events import OnEvent, ignore
+from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.files import write_pairs, write_run_files
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model, read_preset
+from dpo_cli.training.output import OutputFolder, model_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,15 +79,15 @@ def identity_shift(
     asked = _questions(config)
     heldout = _heldout(asked)
 
+    folder = OutputFolder(config.output_dir, overwrite=config.overwrite, inputs=model_folders(located))
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.evaluation.scores import Names
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
         from dpo_cli.models.generate import conversation
-        from dpo_cli.training.output import OutputFolder
-        from dpo_cli.training.trainer import DPOTrainerWrapper, load_policy, model_folders
-    with OutputFolder(config.output_dir, overwrite=config.overwrite, inputs=model_folders(located)) as folder:
+        from dpo_cli.training.trainer import DPOTrainerWrapper, load_policy
+    with folder:
         with stages.stage("loading the model"):
             loaded = load_policy(located, config)
         with stages.stage("asking who it is"):
@@ -105,6 +106,7 @@ def identity_shift(
                 on_progress=stages.progress,
             )
             pairs.require(config.min_pairs)
+        on_event(Noted(pairs.summary()))
         how = {"settings": ask_settings(config), "on_progress": lambda _, done, total: stages.progress(done, total)}
         with stages.stage("asking before"):
             before = examine(loaded, heldout, name=config.model, **how)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import DataConfig, DPOTrainingConfig, apply_preset
 from dpo_cli.data.questions import Question
-from dpo_cli.events import OnEvent, ignore
+from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.files import write_run_files
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model, read_preset
+from dpo_cli.training.output import OutputFolder, model_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -86,15 +87,15 @@ def train(
     located = locate_model(config.model, revision=config.model_revision)
     preset, origin = read_preset(located, config.command, lora=config.lora_rank is not None)
     config, preset = apply_preset(config, preset, origin)
+    folder = OutputFolder(config.output_dir, overwrite=config.overwrite, inputs=model_folders(located))
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
         from dpo_cli.data.load import load_pairs
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
         from dpo_cli.models.loading import load_tokenizer
-        from dpo_cli.training.output import OutputFolder
-        from dpo_cli.training.trainer import DPOTrainerWrapper, load_policy, model_folders
-    with OutputFolder(config.output_dir, overwrite=config.overwrite, inputs=model_folders(located)) as folder:
+        from dpo_cli.training.trainer import DPOTrainerWrapper, load_policy
+    with folder:
         with stages.stage("reading pairs"):
             tokenizer = load_tokenizer(
                 located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
@@ -106,6 +107,7 @@ def train(
                 truncation_mode=config.truncation_mode,
                 on_event=on_event,
             )
+        on_event(Noted(data.accounting.summary()))
         with stages.stage("loading the model"):
             loaded = load_policy(located, config)
         heldout = list(data.eval or ())

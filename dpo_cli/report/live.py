@@ -12,6 +12,7 @@ from rich.text import Text
 
 from dpo_cli.events import (
     Evaluated,
+    Noted,
     Event,
     ProbeAnswered,
     Progress,
@@ -123,6 +124,8 @@ class LiveView:
                 line = Text.assemble(
                     ("done  ", "green"), f"{visible_line(name)}  ", (duration(seconds or 0.0), "dim")
                 )
+            case Noted(message):
+                line = Text(visible_line(message))
             case Warned(_, message, advice, step):
                 line = Text.assemble((f"warning at step {step}: ", "bold yellow"), visible_line(message))
                 line.append(f" {visible_line(advice)}", style="dim")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from dpo_cli.config import Settings, to_toml
 from dpo_cli.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
+
+    from dpo_cli.models.locate import LocatedModel
 
 MARK = "# Written by dpo"
 """First words of `config.toml` in a folder of ours; only such a folder is ever replaced."""
@@ -49,10 +54,35 @@ class OutputFolder:
             shutil.rmtree(self.staging)
 
     def _move(self) -> None:
-        self.staging.chmod(0o755)  # mkdtemp makes it private
+        _open_to_others(self.staging)
         if self.path.exists():
             shutil.rmtree(self.path)
         self.staging.rename(self.path)
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Write `config.toml`, which `--config` reads back."""
+    (folder / "config.toml").write_text(to_toml(settings, f"{MARK[2:]} {settings.command}."), encoding="utf-8")
+
+
+def write_history(folder: Path, history: Iterable[dict[str, float]]) -> None:
+    """Write `metrics.jsonl`, one logged step a line."""
+    lines = [json.dumps(record) for record in history]
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def model_folders(located: LocatedModel) -> list[Path]:
+    """Every folder that a model is read from: an adapter's, and its base's."""
+    return [located.folder, *(model_folders(located.base) if located.base else [])]
+
+
+def _open_to_others(folder: Path) -> None:
+    """Give files the rights that the user's umask allows: temporary folders and safetensors are private."""
+    umask = os.umask(0)
+    os.umask(umask)
+    folder.chmod(0o777 & ~umask)
+    for path in folder.rglob("*"):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
 def _refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:

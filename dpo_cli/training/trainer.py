@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import PrinterCallback, set_seed
 
-from dpo_cli.config import DPOTrainingConfig, OptimizationConfig, Settings, apply_preset, to_toml
+from dpo_cli.config import DPOTrainingConfig, OptimizationConfig, apply_preset
 from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
 from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
@@ -25,7 +24,7 @@ from dpo_cli.training.alarms import Alarms
 from dpo_cli.training.arguments import lora_config, trl_arguments
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback, peak_memory_bytes
 from dpo_cli.training.engine_trainer import EngineTrainer
-from dpo_cli.training.output import MARK, OutputFolder
+from dpo_cli.training.output import OutputFolder, model_folders, write_history, write_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -195,7 +194,7 @@ class DPOTrainerWrapper:
     def _write(self, folder: Path, result: TrainingResult) -> None:
         self.write_model(folder)
         write_settings(folder, self.config.model_copy(update={"model": self.model_name}))
-        write_history(folder, result)
+        write_history(folder, result.history)
 
     def _train(self, folder: Path) -> TrainingResult:
         keep_memory()
@@ -287,22 +286,6 @@ def load_policy(
     # Master weights stay in fp32; lower precision is a matter of autocast.
     model = load_model(located, dtype="float32", device=device or config.device, trust_remote_code=trust, trainable=True)
     return model, tokenizer
-
-
-def write_settings(folder: Path, settings: Settings) -> None:
-    """Write `config.toml`, which `--config` reads back."""
-    (folder / "config.toml").write_text(to_toml(settings, f"{MARK[2:]} {settings.command}."), encoding="utf-8")
-
-
-def write_history(folder: Path, result: TrainingResult) -> None:
-    """Write `metrics.jsonl`, one logged step a line."""
-    lines = [json.dumps(record) for record in result.history]
-    (folder / "metrics.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
-
-
-def model_folders(located: LocatedModel) -> list[Path]:
-    """Every folder that a model is read from: an adapter's, and its base's."""
-    return [located.folder, *(model_folders(located.base) if located.base else [])]
 
 
 def _device(wanted: str, *, use_gpu: bool) -> str:
