@@ -1,0 +1,60 @@
+"""`dpo test --interactive`: a conversation in the terminal, with history."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from dpo_cli.jobs.compare import model_to_test
+from dpo_cli.report.answers import show_stream
+from dpo_cli.report.text import stderr, stdout, visible_line
+
+if TYPE_CHECKING:
+    from dpo_cli.config import TestConfig
+
+_PROMPT = "> "
+
+
+def hold_conversation(config: TestConfig) -> None:
+    """Read a line, answer it word by word, and remember both; an empty line or end of input ends it.
+
+    Raises:
+        ModelError: The model cannot be loaded.
+    """
+    from dpo_cli.models.generate import conversation, stream
+    from dpo_cli.models.loading import load_model_and_tokenizer
+
+    name = model_to_test(config)
+    model, tokenizer = load_model_and_tokenizer(
+        name,
+        revision=config.model_revision,
+        dtype=config.dtype,
+        device=config.device,
+        trust_remote_code=config.trust_remote_code,
+        chat_template=config.chat_template,
+    )
+    notes, console = stderr(), stdout()
+    notes.print(Text(f"Talking to {visible_line(name)}. An empty line ends the conversation.", style="dim"))
+    messages = conversation("", config.system_prompt)[:-1]
+    while (asked := _ask(console.is_terminal)) is not None:
+        messages.append({"role": "user", "content": asked})
+        pieces = stream(
+            model,
+            tokenizer,
+            messages,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            seed=config.seed + len(messages),
+        )
+        messages.append({"role": "assistant", "content": show_stream(pieces, console)})
+
+
+def _ask(terminal: bool) -> str | None:
+    """A line from standard input; None at its end or when it is empty."""
+    try:
+        line = input(_PROMPT) if terminal and sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    except EOFError:
+        return None
+    return line if line.strip() else None

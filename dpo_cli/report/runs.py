@@ -1,0 +1,125 @@
+"""What a command prints when it is done, and the files that people read in its output folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from dpo_cli.errors import OutputError
+from dpo_cli.report.comparison import show_comparison
+from dpo_cli.report.figures import duration
+from dpo_cli.report.html import write_html
+from dpo_cli.report.model_card import write_model_card
+from dpo_cli.report.record import RunRecord, comparison_record, identity_record, train_record
+from dpo_cli.report.text import stdout, visible_line, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from dpo_cli.evaluation.compare import Comparison
+    from dpo_cli.jobs.identity_shift import IdentityShiftResult
+    from dpo_cli.jobs.train import TrainResult
+
+
+def write_identity_report(folder: Path, result: IdentityShiftResult) -> None:
+    """Write `report.html` and the model card of an identity shift."""
+    _write(folder, identity_record(result))
+
+
+def write_train_report(folder: Path, result: TrainResult) -> None:
+    """Write `report.html` and the model card of a training run."""
+    _write(folder, train_record(result))
+
+
+def show_identity_shift(result: IdentityShiftResult, *, as_json: bool = False) -> None:
+    """Print the result of `dpo identity-shift`.
+
+    Raises:
+        VerdictFailed: The run's own checks say no; printed all the same.
+    """
+    if as_json:
+        write_json(result.to_json())
+    else:
+        console = stdout()
+        _show_preset(result.preset, console)
+        console.print(Text(visible_line(result.pairs.summary())))
+        if result.template_renamed:
+            console.print(
+                Text(f"The chat template said the old name {result.template_renamed} times; it was renamed.")
+            )
+        _show_stopped(result.training.stopped_early, console)
+        console.print()
+        show_comparison(result.comparison, console)
+        _show_end(result.seconds, result.output_dir, console)
+    _require_passed(result.comparison)
+
+
+def show_train(result: TrainResult, *, as_json: bool = False) -> None:
+    """Print the result of `dpo train`.
+
+    Raises:
+        VerdictFailed: The run's own checks say no; printed all the same.
+    """
+    if as_json:
+        write_json(result.to_json())
+    else:
+        console = stdout()
+        _show_preset(result.preset, console)
+        _show_stopped(result.training.stopped_early, console)
+        if result.comparison is not None:
+            show_comparison(result.comparison, console)
+        _show_end(result.seconds, result.output_dir, console)
+    _require_passed(result.comparison)
+
+
+def show_compare(comparison: Comparison, *, html: str | None = None, as_json: bool = False) -> None:
+    """Print the result of `dpo compare`, and write it as HTML where wanted.
+
+    Raises:
+        OutputError: The HTML file cannot be written.
+        VerdictFailed: The checks say no; printed all the same.
+    """
+    if html is not None:
+        try:
+            write_html(Path(html).expanduser(), comparison_record(comparison))
+        except OSError as error:
+            raise OutputError(f"--html {html}: cannot be written ({error.strerror})") from error
+    if as_json:
+        write_json(comparison.to_json())
+    else:
+        show_comparison(comparison)
+    _require_passed(comparison)
+
+
+def _write(folder: Path, record: RunRecord) -> None:
+    write_html(folder / "report.html", record)
+    write_model_card(folder, record)
+
+
+def _require_passed(comparison: Comparison | None) -> None:
+    if comparison is not None and comparison.verdict is not None:
+        comparison.verdict.require()
+
+
+def _show_preset(preset: Mapping[str, object], console: Console) -> None:
+    if preset:
+        values = ", ".join(f"{name} {value}" for name, value in preset.items())
+        console.print(Text(f"Settings that came with the model: {visible_line(values)}", style="dim"))
+
+
+def _show_stopped(reason: str | None, console: Console) -> None:
+    if reason:
+        console.print(Text.assemble(("The run was stopped early: ", "bold yellow"), visible_line(reason)))
+
+
+def _show_end(seconds: Mapping[str, float], folder: Path, console: Console) -> None:
+    console.print()
+    spent = ", ".join(f"{visible_line(stage)} {duration(value)}" for stage, value in seconds.items())
+    console.print(Text(f"Time: {spent}; in all {duration(sum(seconds.values()))}", style="dim"))
+    console.print(
+        Text(f"Everything is in {visible_line(str(folder))}; open report.html there."), soft_wrap=True
+    )
