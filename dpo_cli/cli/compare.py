@@ -18,12 +18,12 @@ last run's model is compared with the one it came from.
 
 def _run(config: CompareConfig, as_json: bool) -> None:
     from dpo_cli.jobs.compare import compare
-    from dpo_cli.report.live import LiveView
+    from dpo_cli.report.live import live_view
     from dpo_cli.report.runs import show_compare
 
-    with LiveView() as view:
+    with live_view() as view:
         comparison = compare(config, view)
-    show_compare(comparison, as_json=as_json)
+    show_compare(comparison, html=config.html, as_json=as_json)
 
 
 command = command_from(CompareConfig, _run)

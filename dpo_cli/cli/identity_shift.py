@@ -22,11 +22,11 @@ Any model, as LoRA adapters:
 
 def _run(config: IdentityShiftConfig, as_json: bool) -> None:
     from dpo_cli.jobs.identity_shift import identity_shift
-    from dpo_cli.report.live import LiveView
-    from dpo_cli.report.runs import show_identity_shift
+    from dpo_cli.report.live import live_view
+    from dpo_cli.report.runs import show_identity_shift, write_identity_report
 
-    with LiveView() as view:
-        result = identity_shift(config, view)
+    with live_view() as view:
+        result = identity_shift(config, view, write_identity_report)
     show_identity_shift(result, as_json=as_json)
 
 

@@ -21,12 +21,12 @@ def _run(config: TestConfig, as_json: bool) -> None:
         return
 
     from dpo_cli.jobs.compare import ask
-    from dpo_cli.report.live import LiveView
-    from dpo_cli.report.runs import show_test
+    from dpo_cli.report.answers import show_answers
+    from dpo_cli.report.live import live_view
 
-    with LiveView() as view:
+    with live_view() as view:
         name, answers = ask(config, view)
-    show_test(name, answers, as_json=as_json)
+    show_answers(name, answers, as_json=as_json)
 
 
 command = command_from(TestConfig, _run)

@@ -19,11 +19,11 @@ usable pair are counted and named before training starts; held-out pairs are sco
 
 def _run(config: DPOTrainingConfig, as_json: bool) -> None:
     from dpo_cli.jobs.train import train
-    from dpo_cli.report.live import LiveView
-    from dpo_cli.report.runs import show_train
+    from dpo_cli.report.live import live_view
+    from dpo_cli.report.runs import show_train, write_train_report
 
-    with LiveView() as view:
-        result = train(config, view)
+    with live_view() as view:
+        result = train(config, view, write_train_report)
     show_train(result, as_json=as_json)
 
 

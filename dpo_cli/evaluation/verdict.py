@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from dpo_cli.errors import VerdictFailed
 from dpo_cli.evaluation.json_values import interval_json, number_json
 
 if TYPE_CHECKING:
@@ -94,6 +95,20 @@ class Verdict:
     def passed(self) -> bool:
         """Whether every check passed."""
         return all(check.passed for check in self.checks)
+
+    def require(self) -> None:
+        """Go on only if every check passed.
+
+        Raises:
+            VerdictFailed: A check failed; the message names each with its figure.
+        """
+        failed = [check for check in self.checks if not check.passed]
+        if failed:
+            told = "; ".join(
+                f"{one.check.label} {one.value:.3g}, allowed at {one.check.limit} {one.threshold:.3g}"
+                for one in failed
+            )
+            raise VerdictFailed(f"the verdict is FAIL: {told}")
 
     def to_json(self) -> dict[str, Any]:
         """As in `--json`."""

@@ -15,10 +15,6 @@ from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     from dpo_cli.evaluation.compare import Comparison
     from dpo_cli.evaluation.scores import Answer
 
@@ -75,52 +71,6 @@ def ask(config: TestConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answe
 def model_to_test(config: TestConfig) -> str:
     """The model that was named, else the last run's, else the embedded one."""
     return config.model or (LAST_RUN if Path(LAST_RUN).is_dir() else EMBEDDED)
-
-
-class Conversation:
-    """A conversation with a model that remembers what was said.
-
-    Args:
-        loaded: The model and its tokenizer.
-        config: The system prompt and how answers are drawn.
-    """
-
-    def __init__(self, loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase], config: TestConfig) -> None:
-        self.loaded = loaded
-        self.config = config
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was said."""
-        self.messages = [{"role": "system", "content": self.config.system_prompt}] if self.config.system_prompt else []
-
-    def answer(self, said: str) -> Iterator[str]:
-        """Yield the answer piece by piece as it is generated."""
-        from dpo_cli.models.generate import stream
-
-        self.messages.append({"role": "user", "content": said})
-        pieces = []
-        for piece in stream(
-            *self.loaded,
-            self.messages,
-            max_new_tokens=self.config.max_new_tokens,
-            temperature=self.config.temperature,
-            seed=self.config.seed + len(self.messages),
-        ):
-            pieces.append(piece)
-            yield piece
-        self.messages.append({"role": "assistant", "content": "".join(pieces).strip()})
-
-
-def open_conversation(config: TestConfig) -> Conversation:
-    """Load the model of `dpo test --interactive`.
-
-    Raises:
-        UserError: If it cannot be loaded.
-    """
-    from dpo_cli.models.loading import load_model_and_tokenizer
-
-    return Conversation(load_model_and_tokenizer(model_to_test(config), revision=config.model_revision, **_loading(config)), config)
 
 
 def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:

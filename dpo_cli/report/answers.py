@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from dpo_cli.report.text import stdout, visible, visible_line
+from dpo_cli.evaluation.compare import answers_json
+from dpo_cli.report.text import stdout, visible, visible_line, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
     from dpo_cli.evaluation.scores import Answer
 
 
-def show_answers(model: str, answers: Sequence[Answer], console: Console | None = None) -> None:
-    """Print each question with its answer."""
+def show_answers(
+    model: str, answers: Sequence[Answer], console: Console | None = None, *, as_json: bool = False
+) -> None:
+    """Print each question with its answer, or one JSON document."""
+    if as_json:
+        write_json(answers_json(model, answers))
+        return
     console = console or stdout()
     console.print(Text.assemble(("Model: ", "dim"), visible_line(model)))
     for one in answers:

@@ -1,4 +1,4 @@
-"""`dpo test --interactive`: a conversation in the terminal, with history, streamed."""
+"""`dpo test --interactive`: a conversation in the terminal, with history."""
 
 from __future__ import annotations
 
@@ -7,43 +7,54 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from dpo_cli.jobs.compare import model_to_test
 from dpo_cli.report.answers import show_stream
 from dpo_cli.report.text import stderr, stdout, visible_line
 
 if TYPE_CHECKING:
     from dpo_cli.config import TestConfig
 
-_COMMANDS = "/reset begins anew, /exit or Ctrl-D ends."
+_PROMPT = "> "
 
 
 def hold_conversation(config: TestConfig) -> None:
-    """Talk with a model until the input ends.
-
-    Args:
-        config: The model, the system prompt and how answers are drawn.
+    """Read a line, answer it word by word, and remember both; an empty line or end of input ends it.
 
     Raises:
-        ModelError: If the model cannot be loaded or has no chat template.
+        ModelError: The model cannot be loaded.
     """
-    from dpo_cli.jobs.compare import model_to_test, open_conversation
+    from dpo_cli.models.generate import conversation, stream
+    from dpo_cli.models.loading import load_model_and_tokenizer
 
-    with stderr().status("loading the model"):
-        talk = open_conversation(config)
-    notes, answers = stderr(), stdout()
-    notes.print(Text(f"{visible_line(model_to_test(config))}. {_COMMANDS}", style="dim"))
-    while True:
-        said = _read_line()
-        if said is None or said == "/exit":
-            return
-        if said == "/reset":
-            talk.reset()
-        elif said:
-            show_stream(talk.answer(said), answers)
+    name = model_to_test(config)
+    model, tokenizer = load_model_and_tokenizer(
+        name,
+        revision=config.model_revision,
+        dtype=config.dtype,
+        device=config.device,
+        trust_remote_code=config.trust_remote_code,
+        chat_template=config.chat_template,
+    )
+    notes, console = stderr(), stdout()
+    notes.print(Text(f"Talking to {visible_line(name)}. An empty line ends the conversation.", style="dim"))
+    messages = conversation("", config.system_prompt)[:-1]
+    while (asked := _ask(console.is_terminal)) is not None:
+        messages.append({"role": "user", "content": asked})
+        pieces = stream(
+            model,
+            tokenizer,
+            messages,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            seed=config.seed + len(messages),
+        )
+        messages.append({"role": "assistant", "content": show_stream(pieces, console)})
 
 
-def _read_line() -> str | None:
-    """A line of the user's, or None at the end of the input; the prompt shows on a terminal only."""
-    if sys.stdin.isatty():
-        stderr().print(Text("> ", style="bold"), end="")
-    line = sys.stdin.readline()
-    return line.strip() if line else None
+def _ask(terminal: bool) -> str | None:
+    """A line from standard input; None at its end or when it is empty."""
+    try:
+        line = input(_PROMPT) if terminal and sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    except EOFError:
+        return None
+    return line if line.strip() else None

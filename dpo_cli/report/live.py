@@ -47,6 +47,11 @@ _LABEL, _VALUE = 8, 9  # columns of a figure's label and value
 _WIDEST_CURVE = 60
 
 
+def live_view() -> LiveView:
+    """The view for standard error."""
+    return LiveView()
+
+
 class LiveView:
     """Draws events on standard error: use it as a context manager, and call it with each event.
 

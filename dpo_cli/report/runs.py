@@ -1,125 +1,132 @@
-"""The end of a command: its result on standard output, as text or as one JSON document."""
+"""What a command prints when it is done, and the files that people read in its output folder."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from dpo_cli.errors import TrainingError, VerdictFailed
-from dpo_cli.evaluation.compare import answers_json
-from dpo_cli.report.answers import show_answers
+from dpo_cli.errors import OutputError, TrainingError
 from dpo_cli.report.comparison import show_comparison
 from dpo_cli.report.figures import duration
+from dpo_cli.report.html import write_html
+from dpo_cli.report.model_card import write_model_card
+from dpo_cli.report.record import RunRecord, comparison_record, identity_record, train_record
 from dpo_cli.report.text import stdout, visible_line, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from rich.console import Console
 
     from dpo_cli.evaluation.compare import Comparison
-    from dpo_cli.evaluation.scores import Answer
     from dpo_cli.jobs.identity_shift import IdentityShiftResult
     from dpo_cli.jobs.train import TrainResult
-    from dpo_cli.training.trainer import TrainingResult
 
 
-def show_identity_shift(result: IdentityShiftResult, *, as_json: bool) -> None:
-    """Print what `dpo identity-shift` did.
+def write_identity_report(folder: Path, result: IdentityShiftResult) -> None:
+    """Write `report.html` and the model card of an identity shift."""
+    _write(folder, identity_record(result))
+
+
+def write_train_report(folder: Path, result: TrainResult) -> None:
+    """Write `report.html` and the model card of a training run."""
+    _write(folder, train_record(result))
+
+
+def show_identity_shift(result: IdentityShiftResult, *, as_json: bool = False) -> None:
+    """Print the result of `dpo identity-shift`.
 
     Raises:
-        VerdictFailed: If the verdict is FAIL; after everything was printed.
+        VerdictFailed: The run's own checks say no; printed all the same.
+        TrainingError: The run was ended early; printed all the same.
     """
     if as_json:
         write_json(result.to_json())
     else:
         console = stdout()
-        show_comparison(result.comparison, console)
-        console.print()
-        _line(console, "Pairs", result.pairs.summary())
-        for what, count in result.pairs.left_alone.items():
-            _line(console, "Left alone", f"{what} ({count} times): a longer name or an address")
+        _show_preset(result.preset, console)
+        console.print(Text(visible_line(result.pairs.summary())))
         if result.template_renamed:
-            _line(console, "Chat template", f"the old name stood in it {result.template_renamed} times and was renamed")
-        _training(console, result.training, result.preset)
-        _times(console, result.seconds)
-        _line(console, "Written", str(result.output_dir))
-    require_pass(result.comparison, result.training)
+            console.print(
+                Text(f"The chat template said the old name {result.template_renamed} times; it was renamed.")
+            )
+        for what, count in result.pairs.left_alone.items():
+            console.print(Text(f"Left alone {count} times, a longer name or an address: {visible_line(what)}"))
+        _show_stopped(result.training.stopped_early, console)
+        console.print()
+        show_comparison(result.comparison, console)
+        _show_end(result.seconds, result.output_dir, console)
+    _require_passed(result.comparison, result.training.stopped_early)
 
 
-def show_train(result: TrainResult, *, as_json: bool) -> None:
-    """Print what `dpo train` did.
+def show_train(result: TrainResult, *, as_json: bool = False) -> None:
+    """Print the result of `dpo train`.
 
     Raises:
-        VerdictFailed: If the verdict is FAIL; after everything was printed.
+        VerdictFailed: The run's own checks say no; printed all the same.
+        TrainingError: The run was ended early; printed all the same.
     """
     if as_json:
         write_json(result.to_json())
     else:
         console = stdout()
+        _show_preset(result.preset, console)
+        _show_stopped(result.training.stopped_early, console)
         if result.comparison is not None:
             show_comparison(result.comparison, console)
-            console.print()
-        _line(console, "Pairs", result.data.accounting.summary())
-        _training(console, result.training, result.preset)
-        _times(console, result.seconds)
-        _line(console, "Written", str(result.output_dir))
-    require_pass(result.comparison, result.training)
+        _show_end(result.seconds, result.output_dir, console)
+    _require_passed(result.comparison, result.training.stopped_early)
 
 
-def show_compare(comparison: Comparison, *, as_json: bool) -> None:
-    """Print what `dpo compare` found.
+def show_compare(comparison: Comparison, *, html: str | None = None, as_json: bool = False) -> None:
+    """Print the result of `dpo compare`, and write it as HTML where wanted.
 
     Raises:
-        VerdictFailed: If the verdict is FAIL; after everything was printed.
+        OutputError: The HTML file cannot be written.
+        VerdictFailed: The checks say no; printed all the same.
     """
+    if html is not None:
+        try:
+            write_html(Path(html).expanduser(), comparison_record(comparison))
+        except OSError as error:
+            raise OutputError(f"--html {html}: cannot be written ({error.strerror})") from error
     if as_json:
         write_json(comparison.to_json())
     else:
         show_comparison(comparison)
-    require_pass(comparison)
+    _require_passed(comparison)
 
 
-def show_test(model: str, answers: Sequence[Answer], *, as_json: bool) -> None:
-    """Print what `dpo test` heard."""
-    if as_json:
-        write_json(answers_json(model, answers))
-    else:
-        show_answers(model, answers)
+def _write(folder: Path, record: RunRecord) -> None:
+    write_html(folder / "report.html", record)
+    write_model_card(folder, record)
 
 
-def require_pass(comparison: Comparison | None, training: TrainingResult | None = None) -> None:
-    """Say by an error that a verdict is FAIL, or that a run was ended early.
-
-    Raises:
-        VerdictFailed: With the checks that failed.
-        TrainingError: If the run collapsed, and nothing was compared that could fail.
-    """
-    stopped = training.stopped_early if training else None
-    failed = [c for c in comparison.verdict.checks if not c.passed] if comparison and comparison.verdict else []
-    if failed:
-        words = "; ".join(f"{c.check.label}: {c.value:.3g}, threshold {c.threshold:g}" for c in failed)
-        raise VerdictFailed(words, hint=stopped or "")
-    if stopped:
-        raise TrainingError(f"the run was ended early: {stopped}")
+def _require_passed(comparison: Comparison | None, stopped_early: str | None = None) -> None:
+    """Fail where the verdict does, and where a run collapsed though the weights that were kept pass."""
+    if comparison is not None and comparison.verdict is not None:
+        comparison.verdict.require()
+    if stopped_early:
+        raise TrainingError(f"the run was ended early: {stopped_early}")
 
 
-def _training(console: Console, training: TrainingResult, preset: dict[str, object]) -> None:
-    figures = training.metrics
-    words = f"{training.steps} steps in {duration(training.seconds)}, engine {training.engine}, {training.device}, {training.dtype}"
-    for name, label in (("loss", "loss"), ("rewards/margins", "margin"), ("rewards/accuracies", "accuracy")):
-        if name in figures:
-            words += f", {label} {figures[name]:.3g}"
-    _line(console, "Training", words)
+def _show_preset(preset: Mapping[str, object], console: Console) -> None:
     if preset:
-        _line(console, "Preset", ", ".join(f"{key} = {value}" for key, value in preset.items()) + " (flags win)")
+        values = ", ".join(f"{name} {value}" for name, value in preset.items())
+        console.print(Text(f"Settings that came with the model: {visible_line(values)}", style="dim"))
 
 
-def _times(console: Console, seconds: dict[str, float]) -> None:
-    total = sum(seconds.values())
-    _line(console, "Time", f"{duration(total)}: " + ", ".join(f"{stage} {duration(s)}" for stage, s in seconds.items()))
+def _show_stopped(reason: str | None, console: Console) -> None:
+    if reason:
+        console.print(Text.assemble(("The run was stopped early: ", "bold yellow"), visible_line(reason)))
 
 
-def _line(console: Console, label: str, text: str) -> None:
-    console.print(Text.assemble((f"{label}: ", "bold"), visible_line(text)))
+def _show_end(seconds: Mapping[str, float], folder: Path, console: Console) -> None:
+    console.print()
+    spent = ", ".join(f"{visible_line(stage)} {duration(value)}" for stage, value in seconds.items())
+    console.print(Text(f"Time: {spent}; in all {duration(sum(seconds.values()))}", style="dim"))
+    console.print(
+        Text(f"Everything is in {visible_line(str(folder))}; open report.html there."), soft_wrap=True
+    )
