@@ -31,6 +31,7 @@ _SIZE = (4.6, 2.7)  # inches: at 360 pixels wide, text of 9 points is still read
 _ATTRIBUTES = frozenset(
     {
         "fill",
+        "font-size",
         "stroke",
         "stroke-width",
         "stroke-dasharray",
