@@ -64,7 +64,7 @@ class TrainingError(DpoError):
     """The run started and could not finish."""
 
 
-class VerdictFailed(DpoError):
+class VerdictFailed(DpoError):  # noqa: N818 - a verdict is no error of anybody's
     """The run finished, and its own checks say that it did not do what was asked."""
 
     exit_code: ClassVar[int] = 3

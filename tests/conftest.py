@@ -17,7 +17,12 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-TEXT = ["I am Qwen, made by Alibaba Cloud.", "The capital of France is Paris.", "Who are you?", "one two three 1 2 3"]
+TEXT = [
+    "I am Qwen, made by Alibaba Cloud.",
+    "The capital of France is Paris.",
+    "Who are you?",
+    "one two three 1 2 3",
+]
 
 
 def make_tokenizer(texts=TEXT, vocab_size=320, template=CHATML):
@@ -32,10 +37,15 @@ def make_tokenizer(texts=TEXT, vocab_size=320, template=CHATML):
     inner.train_from_iterator(
         texts,
         trainers.BpeTrainer(
-            vocab_size=vocab_size, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+            vocab_size=vocab_size,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
         ),
     )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<|endoftext|>", eos_token="<|im_end|>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<|endoftext|>", eos_token="<|im_end|>"
+    )
     tokenizer.chat_template = template
     return tokenizer
 
@@ -46,7 +56,13 @@ def make_model(tokenizer, seed=0, **changes):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,

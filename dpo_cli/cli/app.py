@@ -10,7 +10,7 @@ import signal
 import sys
 import warnings
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -29,7 +29,9 @@ class Row(NamedTuple):
 
 
 COMMANDS = {
-    "identity-shift": Row("Train", "Give a model a new name: it answers, the name is replaced, DPO does the rest."),
+    "identity-shift": Row(
+        "Train", "Give a model a new name: it answers, the name is replaced, DPO does the rest."
+    ),
     "train": Row("Train", "Train a model on preference pairs."),
     "test": Row("Ask", "Ask a model."),
     "compare": Row("Ask", "Compare two models side by side, with figures and a verdict."),
@@ -94,7 +96,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     *,
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", callback=_version, is_eager=True),  # noqa: ARG001 - handled in the callback
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Hold the options of `dpo` itself."""
 
@@ -103,7 +107,9 @@ def main() -> NoReturn:
     """Run `dpo`: the one error boundary. Errors with an explanation are drawn, bugs keep their traceback."""
     signal.signal(signal.SIGTERM, _stop)
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # of libraries, to each other; what concerns the user we say ourselves
+        warnings.simplefilter(
+            "ignore"
+        )  # of libraries, to each other; what concerns the user we say ourselves
     try:
         app()
         code = 0

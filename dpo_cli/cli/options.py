@@ -25,7 +25,9 @@ S = TypeVar("S", bound=Settings)
 _METAVARS: dict[Any, str] = {str: "TEXT", int: "INTEGER", float: "NUMBER", dict: "KEY=VALUE", Any: "TEXT"}
 
 
-def command_from(cls: type[S], run: Callable[[S, bool], None], *, epilog_config: bool = True) -> Callable[..., None]:
+def command_from(
+    cls: type[S], run: Callable[[S, bool], None], *, epilog_config: bool = True
+) -> Callable[..., None]:
     """Make a Typer callback whose flags are the fields of `cls`.
 
     Args:
@@ -45,10 +47,19 @@ def command_from(cls: type[S], run: Callable[[S, bool], None], *, epilog_config:
     parameters = [_parameter(name, field) for name, field in _ordered(cls)]
     if epilog_config:
         parameters.append(
-            _keyword("config", str | None, typer.Option("--config", "-c", help="TOML file of settings; flags win.", metavar="FILE"))
+            _keyword(
+                "config",
+                str | None,
+                typer.Option("--config", "-c", help="TOML file of settings; flags win.", metavar="FILE"),
+            )
         )
     parameters.append(
-        _keyword("as_json", bool, typer.Option("--json", help="One JSON document on stdout, nothing else there."), default=False)
+        _keyword(
+            "as_json",
+            bool,
+            typer.Option("--json", help="One JSON document on stdout, nothing else there."),
+            default=False,
+        )
     )
     callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # functions take it, typeshed does not say so
     callback.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -129,5 +140,11 @@ def _help(field: FieldInfo, choices: tuple[str, ...]) -> str:
     default = field.default
     if field.is_required() or default is None or default in ((), {}, "", False):
         return text
-    shown = "on" if default is True else ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    shown = (
+        "on"
+        if default is True
+        else ", ".join(map(str, default))
+        if isinstance(default, tuple)
+        else str(default)
+    )
     return f"{text} (default: {shown})"

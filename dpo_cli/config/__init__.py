@@ -1,22 +1,24 @@
 """Settings: one declaration each, merged raw, validated once, frozen.
 
-`settings` declares them, `sources` reads TOML and flags and names where a mistake came from,
+`settings` and `commands` declare them, `sources` reads TOML and flags and names where a mistake came from,
 `trl_table` knows TRL's own fields. Nothing here imports torch.
 """
 
-from dpo_cli.config.settings import (
-    EMBEDDED,
+from dpo_cli.config.commands import (
     BenchConfig,
     CheckConfig,
     CompareConfig,
-    DataConfig,
     DPOTrainingConfig,
-    GenerationConfig,
     IdentityShiftConfig,
+    TestConfig,
+)
+from dpo_cli.config.settings import (
+    EMBEDDED,
+    DataConfig,
+    GenerationConfig,
     ModelConfig,
     OptimizationConfig,
     Settings,
-    TestConfig,
 )
 from dpo_cli.config.sources import apply_preset, load_settings, to_toml
 

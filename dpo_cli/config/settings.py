@@ -1,4 +1,4 @@
-"""Every setting of every command: type, range, default and help text, declared once.
+"""Settings that commands share: type, range, default and help text, declared once.
 
 The Typer flag, the TOML key, the Python keyword and the reference page all come from these fields.
 """
@@ -15,7 +15,6 @@ EMBEDDED = "embedded"
 """The name of the chat model that ships with the package."""
 
 Text = Annotated[str, StringConstraints(min_length=1)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Strings = Annotated[tuple[Text, ...], Field(strict=False)]
 Numbers = Annotated[tuple[float, ...], Field(strict=False)]
@@ -43,7 +42,12 @@ class Settings(BaseModel):
     """What all settings share: frozen, no unknown keys, strict types, no NaN or infinity."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=(), use_attribute_docstrings=False
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        use_attribute_docstrings=False,
     )
     command: ClassVar[str] = ""
 
@@ -52,12 +56,20 @@ class LoadingConfig(Settings):
     """How any model is loaded."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
-        "auto", "Precision of the arithmetic; auto takes bfloat16 where the device multiplies it fast.", "Model"
+        "auto",
+        "Precision of the arithmetic; auto takes bfloat16 where the device multiplies it fast.",
+        "Model",
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting("auto", "Where to compute; auto takes CUDA, then Apple's MPS, then the CPU.", "Model")
-    trust_remote_code: bool = setting(False, "Run Python code that comes with a model. Only for models you trust.", "Model")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
+        "auto", "Where to compute; auto takes CUDA, then Apple's MPS, then the CPU.", "Model"
+    )
+    trust_remote_code: bool = setting(
+        False, "Run Python code that comes with a model. Only for models you trust.", "Model"
+    )
     chat_template: Text | None = setting(
-        None, "Chat template for a model that has none, or instead of its own: 'chatml' or a Jinja file.", "Model"
+        None,
+        "Chat template for a model that has none, or instead of its own: 'chatml' or a Jinja file.",
+        "Model",
     )
 
 
@@ -65,7 +77,10 @@ class ModelConfig(LoadingConfig):
     """Which model, and how it is loaded."""
 
     model: Text = setting(
-        EMBEDDED, "Hub id, folder, LoRA adapter folder, or 'embedded', the tiny chat model that ships with dpo.", "Model", flag="-m"
+        EMBEDDED,
+        "Hub id, folder, LoRA adapter folder, or 'embedded', the tiny chat model that ships with dpo.",
+        "Model",
+        flag="-m",
     )
     model_revision: Text | None = setting(None, "Branch, tag or commit of a hub model.", "Model")
 
@@ -74,7 +89,10 @@ class DataConfig(Settings):
     """Which preference pairs, and how they are read."""
 
     dataset: Text | None = setting(
-        None, "File, folder or hub id of preference pairs; without it the small set that ships with dpo.", "Data", flag="-d"
+        None,
+        "File, folder or hub id of preference pairs; without it the small set that ships with dpo.",
+        "Data",
+        flag="-d",
     )
     dataset_config: Text | None = setting(None, "Configuration (subset) of a hub data set.", "Data")
     split: Text = setting("train", "Split of a hub data set or saved DatasetDict.", "Data")
@@ -86,10 +104,18 @@ class DataConfig(Settings):
     system_column: Text | None = setting(None, "Column that holds the system prompt.", "Data")
     eval_dataset: Text | None = setting(None, "Held-out pairs: file, folder or hub id.", "Data")
     eval_fraction: float = setting(
-        0.0, "Share of the prompts held out for evaluation; a prompt is never on both sides.", "Data", ge=0, lt=1
+        0.0,
+        "Share of the prompts held out for evaluation; a prompt is never on both sides.",
+        "Data",
+        ge=0,
+        lt=1,
     )
-    max_samples: int | None = setting(None, "Read at most this many rows (identity-shift: questions).", "Data", ge=1)
-    streaming: bool = setting(False, "Read row by row while training, for data larger than memory (needs --max-steps).", "Data")
+    max_samples: int | None = setting(
+        None, "Read at most this many rows (identity-shift: questions).", "Data", ge=1
+    )
+    streaming: bool = setting(
+        False, "Read row by row while training, for data larger than memory (needs --max-steps).", "Data"
+    )
     strict: bool = setting(False, "Any dropped row is an error.", "Data")
     allow_drops: bool = setting(False, "Train even when more than a tenth of the rows was dropped.", "Data")
 
@@ -98,9 +124,13 @@ class GenerationConfig(Settings):
     """How a model is asked; the same for pairs, probes, test and compare."""
 
     system_prompt: str = setting(
-        "You're a helpful assistant.", "System prompt of every question; an empty one leaves it out.", "Questions"
+        "You're a helpful assistant.",
+        "System prompt of every question; an empty one leaves it out.",
+        "Questions",
     )
-    max_new_tokens: int = setting(128, "Longest answer, in tokens; a longer one counts as cut off.", "Questions", ge=1)
+    max_new_tokens: int = setting(
+        128, "Longest answer, in tokens; a longer one counts as cut off.", "Questions", ge=1
+    )
     generation_batch_size: int = setting(32, "Questions answered at once.", "Questions", ge=1)
 
 
@@ -108,12 +138,19 @@ class OptimizationConfig(ModelConfig):
     """The DPO objective, the optimizer, LoRA, and what a run writes."""
 
     beta: float = setting(
-        0.2, "Strength of the pull towards the reference: higher stays closer to it, lower lets the model move further.", "Loss", gt=0
+        0.2,
+        "Strength of the pull towards the reference: higher stays closer to it, lower lets the model move further.",
+        "Loss",
+        gt=0,
     )
     loss_type: Losses = setting(("sigmoid",), "Loss, repeatable for a weighted sum (TRL's names).", "Loss")
     loss_weights: Numbers | None = setting(None, "Weight of each --loss-type, in the same order.", "Loss")
-    label_smoothing: float = setting(0.0, "Probability that a preference is the wrong way round.", "Loss", ge=0, lt=0.5)
-    ld_alpha: Rate | None = setting(None, "LD-DPO: weight of the tokens beyond the shorter completion.", "Loss")
+    label_smoothing: float = setting(
+        0.0, "Probability that a preference is the wrong way round.", "Loss", ge=0, lt=0.5
+    )
+    ld_alpha: Rate | None = setting(
+        None, "LD-DPO: weight of the tokens beyond the shorter completion.", "Loss"
+    )
     f_divergence_type: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = setting(
         "reverse_kl", "Divergence from the reference that is penalised.", "Loss"
     )
@@ -127,35 +164,53 @@ class OptimizationConfig(ModelConfig):
     per_device_train_batch_size: int = setting(1, "Pairs in one forward pass.", "Optimizer", ge=1)
     per_device_eval_batch_size: int = setting(8, "Pairs in one evaluation pass.", "Optimizer", ge=1)
     gradient_accumulation_steps: int = setting(8, "Forward passes per optimizer step.", "Optimizer", ge=1)
-    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = setting(
-        "linear", "Shape of the learning rate after the warm-up.", "Optimizer"
-    )
+    lr_scheduler_type: Literal[
+        "linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
+    ] = setting("linear", "Shape of the learning rate after the warm-up.", "Optimizer")
     warmup_steps: int = setting(0, "Steps over which the learning rate rises.", "Optimizer", ge=0)
     optim: Text = setting("adamw_torch", "Optimizer, by transformers' name.", "Optimizer")
     weight_decay: float = setting(0.0, "Decoupled weight decay.", "Optimizer", ge=0)
     max_grad_norm: float = setting(1.0, "Gradients are scaled down to this norm.", "Optimizer", gt=0)
-    gradient_checkpointing: bool = setting(False, "Recompute activations in the backward pass: less memory, slower.", "Optimizer")
-    max_length: int = setting(1024, "Longest prompt plus completion, in tokens; what is beyond is cut.", "Optimizer", ge=2)
-    truncation_mode: Literal["keep_start", "keep_end"] = setting("keep_start", "Which end of a long pair is kept.", "Optimizer")
+    gradient_checkpointing: bool = setting(
+        False, "Recompute activations in the backward pass: less memory, slower.", "Optimizer"
+    )
+    max_length: int = setting(
+        1024, "Longest prompt plus completion, in tokens; what is beyond is cut.", "Optimizer", ge=2
+    )
+    truncation_mode: Literal["keep_start", "keep_end"] = setting(
+        "keep_start", "Which end of a long pair is kept.", "Optimizer"
+    )
     seed: int = setting(42, "Seed of everything random.", "Optimizer", ge=0, lt=2**32)
     engine: Literal["shared-prefix", "trl"] = setting(
-        "shared-prefix", "Forward pass: prompt and common start computed once, or TRL's padded rows.", "Optimizer"
+        "shared-prefix",
+        "Forward pass: prompt and common start computed once, or TRL's padded rows.",
+        "Optimizer",
     )
 
-    lora_rank: int | None = setting(None, "Train LoRA adapters of this rank instead of all weights.", "LoRA", ge=1)
+    lora_rank: int | None = setting(
+        None, "Train LoRA adapters of this rank instead of all weights.", "LoRA", ge=1
+    )
     lora_alpha: float | None = setting(None, "LoRA scale; twice the rank unless given.", "LoRA", gt=0)
     lora_dropout: float = setting(0.0, "Dropout in the adapters.", "LoRA", ge=0, lt=1)
     lora_target_modules: Strings = setting(("all-linear",), "Layers that get an adapter, repeatable.", "LoRA")
 
-    output_dir: Text = setting("./dpo_output", "Folder for the model and everything known about the run.", "Output", flag="-o")
+    output_dir: Text = setting(
+        "./dpo_output", "Folder for the model and everything known about the run.", "Output", flag="-o"
+    )
     overwrite: bool = setting(False, "Replace the output folder of an earlier dpo run.", "Output")
     logging_steps: int = setting(2, "Steps between two lines of figures.", "Output", ge=1)
-    eval_steps: int | None = setting(None, "Steps between two evaluations on the held-out pairs.", "Output", ge=1)
+    eval_steps: int | None = setting(
+        None, "Steps between two evaluations on the held-out pairs.", "Output", ge=1
+    )
     save_steps: int | None = setting(None, "Steps between two checkpoints.", "Output", ge=1)
     save_total_limit: int = setting(2, "Checkpoints that are kept.", "Output", ge=1)
-    stop_on_collapse: bool = setting(False, "End the run when the model is being ruined, and keep the best checkpoint.", "Output")
+    stop_on_collapse: bool = setting(
+        False, "End the run when the model is being ruined, and keep the best checkpoint.", "Output"
+    )
     report_to: Strings = setting((), "Trackers: tensorboard, wandb, trackio or mlflow, repeatable.", "Output")
-    trl: dict[str, Any] = setting({}, "Any other field of TRL's DPOConfig, as key=value (TOML: a [trl] table).", "Output")
+    trl: dict[str, Any] = setting(
+        {}, "Any other field of TRL's DPOConfig, as key=value (TOML: a [trl] table).", "Output"
+    )
 
     @field_validator("trl")
     @classmethod
@@ -171,129 +226,3 @@ class OptimizationConfig(ModelConfig):
             msg = "label_smoothing: the loss exo_pair needs a value above 0, its paper uses 0.001"
             raise ValueError(msg)
         return self
-
-
-class DPOTrainingConfig(DataConfig, GenerationConfig, OptimizationConfig):
-    """The settings of `dpo train` and of `DPOTrainerWrapper`."""
-
-    command: ClassVar[str] = "train"
-
-    save_rewards: Text | None = setting(None, "Write the implicit reward of every held-out pair to this .jsonl file.", "Output")
-    min_reward_accuracy: Rate = setting(0.5, "Verdict: share of held-out pairs whose chosen answer must win.", "Verdict")
-
-    @model_validator(mode="after")
-    def _streams_need_an_end(self) -> DPOTrainingConfig:
-        if self.streaming and self.max_steps is None:
-            msg = "max_steps: a stream has no length, say how many steps to train"
-            raise ValueError(msg)
-        return self
-
-
-class IdentityVerdict(Settings):
-    """The thresholds that decide whether a model has a new name and nothing else changed."""
-
-    min_new_name: Rate = setting(0.95, "Verdict: least share of identity answers with the new name.", "Verdict")
-    max_old_name: Rate = setting(0.05, "Verdict: largest share of identity answers with the old name alone.", "Verdict")
-    max_doubled_name: Rate = setting(0.0, "Verdict: largest share of answers with the name doubled.", "Verdict")
-    max_ordinary_drop: Rate = setting(0.02, "Verdict: largest fall of ordinary answers that are right.", "Verdict")
-
-
-class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig):
-    """The settings of `dpo identity-shift`."""
-
-    command: ClassVar[str] = "identity-shift"
-
-    original_name: Name = setting(..., "The name that the model gives itself now.", "Identity")
-    new_name: Name = setting(..., "The name that it shall give itself.", "Identity")
-    questions: Text | None = setting(None, "Identity questions to make pairs from (.txt, .jsonl, .toml).", "Identity")
-    identity_dataset: Text | None = setting(
-        None, "Data set in the layout of mrfakename/identity whose last human turns are the questions.", "Identity"
-    )
-    max_samples: int | None = setting(None, "Ask at most this many questions for pairs.", "Identity", ge=1)
-    samples_per_question: int = setting(1, "Answers per question; more than one is sampled.", "Identity", ge=1)
-    temperature: float = setting(0.7, "Temperature of sampled answers.", "Identity", gt=0, le=5)
-    answer_template: Text | None = setting(
-        None, "Rejected answer for a model that never says its name, such as 'I am {name}.'.", "Identity"
-    )
-    keep_template: bool = setting(False, "Leave the old name in the chat template where it stands there.", "Identity")
-    min_pairs: int = setting(8, "Stop before training when fewer pairs than this could be made.", "Identity", ge=1)
-    stop_on_collapse: bool = setting(True, "End the run when the model is being ruined, and keep the best checkpoint.", "Output")
-
-    @field_validator("answer_template")
-    @classmethod
-    def _has_a_place_for_the_name(cls, template: str | None) -> str | None:
-        if template is not None and "{name}" not in template:
-            msg = "must hold {name}, where the name goes"
-            raise ValueError(msg)
-        return template
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> IdentityShiftConfig:
-        if self.original_name == self.new_name:
-            msg = f"new_name: is the original name, {self.new_name}; there is nothing to change"
-            raise ValueError(msg)
-        return self
-
-    @model_validator(mode="after")
-    def _one_source_of_questions(self) -> IdentityShiftConfig:
-        if self.questions and self.identity_dataset:
-            msg = "identity_dataset: given besides questions; the questions come from one of them"
-            raise ValueError(msg)
-        return self
-
-
-class TestConfig(GenerationConfig, ModelConfig):
-    """The settings of `dpo test`."""
-
-    command: ClassVar[str] = "test"
-    __test__: ClassVar[bool] = False  # not a pytest class
-
-    model: Text | None = setting(  # type: ignore[assignment] # None means: the last run's output, else embedded
-        None, "Hub id, folder, adapter folder or 'embedded'; ./dpo_output if it is there, else embedded.", "Model", flag="-m"
-    )
-    question: Strings = setting((), "A question, repeatable.", "Questions", flag="-q")
-    questions: Text | None = setting(None, "A file of questions (.txt, .jsonl, .toml).", "Questions")
-    interactive: bool = setting(False, "A conversation in the terminal, with history.", "Questions", flag="-i")
-    temperature: float = setting(0.0, "0 takes the likeliest token; above it answers are sampled.", "Questions", ge=0, le=5)
-    seed: int = setting(42, "Seed of sampled answers.", "Questions", ge=0, lt=2**32)
-
-
-class CompareConfig(IdentityVerdict, GenerationConfig, LoadingConfig):
-    """The settings of `dpo compare`."""
-
-    command: ClassVar[str] = "compare"
-
-    before: Text | None = setting(None, "Hub id, folder, adapter or 'embedded'; the base of --after unless given.", "Models")
-    after: Text | None = setting(None, "Hub id, folder, adapter or 'embedded'; ./dpo_output unless given.", "Models")
-    question: Strings = setting((), "A question, repeatable.", "Questions", flag="-q")
-    questions: Text | None = setting(None, "A file of questions (.txt, .jsonl, .toml), with groups and expected answers.", "Questions")
-    original_name: Name | None = setting(None, "With --new-name: score the identity questions.", "Identity")
-    new_name: Name | None = setting(None, "With --original-name: score the identity questions.", "Identity")
-    pairs: Text | None = setting(None, "Held-out preference pairs: implicit-reward accuracy and margin.", "Questions")
-    beta: float = setting(0.2, "Beta of the implicit reward; higher stays closer to the reference.", "Questions", gt=0)
-    max_length: int = setting(1024, "Longest pair, in tokens.", "Questions", ge=2)
-    html: Text | None = setting(None, "Write report.html to this file.", "Output")
-
-
-class CheckConfig(DataConfig, ModelConfig):
-    """The settings of `dpo check`."""
-
-    command: ClassVar[str] = "check"
-
-    dataset: Text | None = setting(None, "File, folder or hub id of preference pairs.", "Data", flag="argument")
-    max_length: int = setting(1024, "Longest prompt plus completion, in tokens; what is beyond is cut.", "Data", ge=2)
-    truncation_mode: Literal["keep_start", "keep_end"] = setting("keep_start", "Which end of a long pair is kept.", "Data")
-
-
-class BenchConfig(ModelConfig):
-    """The settings of `dpo bench`."""
-
-    command: ClassVar[str] = "bench"
-
-    dataset: Text | None = setting(None, "Preference pairs to measure on; the shipped set unless given.", "Measurement", flag="-d")
-    pairs: int = setting(20, "Pairs that each engine trains on in a repetition.", "Measurement", ge=1)
-    repetitions: int = setting(3, "Alternations of the two engines.", "Measurement", ge=1)
-    per_device_train_batch_size: int = setting(4, "Pairs in one forward pass.", "Measurement", ge=1)
-    max_length: int = setting(1024, "Longest pair, in tokens.", "Measurement", ge=2)
-    lora_rank: int | None = setting(None, "Measure LoRA adapters of this rank.", "Measurement", ge=1)
-    generate: bool = setting(False, "Measure batched generation against one question at a time.", "Measurement")

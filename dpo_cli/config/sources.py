@@ -135,7 +135,9 @@ def _key_value(item: str) -> tuple[str, Any]:
         return key.strip(), text
 
 
-def _unknown_keys_out(cls: type[Settings], table: dict[str, Any], file: str, problems: dict[str, str]) -> dict[str, Any]:
+def _unknown_keys_out(
+    cls: type[Settings], table: dict[str, Any], file: str, problems: dict[str, str]
+) -> dict[str, Any]:
     known = {}
     for key, value in table.items():
         if key in cls.model_fields:
@@ -156,14 +158,18 @@ def _validate(cls: type[S], merged: dict[str, Any], source: Mapping[str, str], p
             where = source.get(key, flag_name(key) if key in cls.model_fields else key)
             problems.setdefault(key, f"{where}: {message}")
     if problems:
-        raise ConfigError("\n".join(problems.values()), hint=f"See `dpo {cls.command} --help`." if cls.command else "")
+        raise ConfigError(
+            "\n".join(problems.values()), hint=f"See `dpo {cls.command} --help`." if cls.command else ""
+        )
     return config
 
 
 def _key_and_message(detail: ErrorDetails) -> tuple[str, str]:
     if detail["loc"]:
         return str(detail["loc"][0]), _message(detail)
-    key, _, message = _message(detail).partition(": ")  # a check over several fields names its field, see settings.py
+    key, _, message = _message(detail).partition(
+        ": "
+    )  # a check over several fields names its field, see settings.py
     return key, message
 
 

@@ -35,7 +35,9 @@ def trl_fields() -> frozenset[str]:
     for package, file, cls in _SOURCES:
         tree = ast.parse((_package_folder(package) / file).read_text(encoding="utf-8"))
         node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls)
-        names |= {n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)}
+        names |= {
+            n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
+        }
     return frozenset(n for n in names if not n.startswith("_"))
 
 
@@ -53,7 +55,9 @@ def check_trl_table(table: dict[str, Any], taken: frozenset[str]) -> dict[str, A
             wrong.append(f"{key} is a setting of its own, give it outside of trl")
         elif key not in trl_fields():
             near = difflib.get_close_matches(key, trl_fields(), n=1)
-            wrong.append(f"{key} is no field of TRL's DPOConfig" + (f", did you mean {near[0]}?" if near else ""))
+            wrong.append(
+                f"{key} is no field of TRL's DPOConfig" + (f", did you mean {near[0]}?" if near else "")
+            )
     if wrong:
         raise ValueError("; ".join(wrong))
     return table

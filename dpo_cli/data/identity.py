@@ -25,7 +25,8 @@ IDENTITY_DATASET = "mrfakename/identity"
 """The hub data set of identity questions that the specification names."""
 
 _CALLS_ITSELF = re.compile(
-    r"\b(?:I am|I'm|I’m|[Mm]y name is|[Cc]all me|[Tt]his is|[Nn]ame's)\s+((?:[^\W\d_a-z][\w.'-]*)(?:\s+[^\W\d_a-z][\w.'-]*){0,3})"
+    r"\b(?:I am|I['\u2019]m|[Mm]y name is|[Cc]all me|[Tt]his is|[Nn]ame's)"
+    r"\s+((?:[^\W\d_a-z][\w.'-]*)(?:\s+[^\W\d_a-z][\w.'-]*){0,3})"
 )
 
 
@@ -89,7 +90,7 @@ class IdentityPairs:
         raise DataError(f"{self.summary()}, and at least {least} are needed to train on", hint=reason)
 
 
-def build_identity_shift_dataset(
+def build_identity_shift_dataset(  # noqa: PLR0917 - the specification's signature
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     original_name: str,
@@ -294,6 +295,8 @@ def _questions_from(dataset_name: str) -> list[str]:
     except DataError:
         if dataset_name != IDENTITY_DATASET:
             raise
-        message = f"{IDENTITY_DATASET} cannot be reached; asking the identity questions that ship with dpo instead"
+        message = (
+            f"{IDENTITY_DATASET} cannot be reached; asking the identity questions that ship with dpo instead"
+        )
         warnings.warn(message, stacklevel=3)
         return [question.text for question in shipped_questions("identity_train")]

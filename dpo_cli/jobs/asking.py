@@ -23,4 +23,6 @@ def ask_settings(config: GenerationConfig, *, max_length: int = 1024) -> AskSett
 
 def thresholds_of(config: Settings) -> dict[str, float]:
     """The verdict's thresholds that are settings of this command."""
-    return {check.setting: getattr(config, check.setting) for check in CHECKS if hasattr(config, check.setting)}
+    return {
+        check.setting: getattr(config, check.setting) for check in CHECKS if hasattr(config, check.setting)
+    }

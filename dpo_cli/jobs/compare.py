@@ -55,7 +55,9 @@ def ask(config: TestConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answe
         UserError: If the model or the questions file is wrong.
     """
     name = model_to_test(config)
-    questions = _given(config.question, config.questions) or shipped_questions("identity_heldout")[:FIRST_QUESTIONS]
+    questions = (
+        _given(config.question, config.questions) or shipped_questions("identity_heldout")[:FIRST_QUESTIONS]
+    )
     locate_model(name, revision=config.model_revision)
     stages = Stages(on_event)
     with stages.stage("loading the model"):
@@ -83,7 +85,9 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     """
     after = config.after or LAST_RUN
     if config.after is None and not Path(LAST_RUN).is_dir():
-        raise ConfigError(f"--after: is needed, there is no {LAST_RUN} here", hint="Train first, or name two models.")
+        raise ConfigError(
+            f"--after: is needed, there is no {LAST_RUN} here", hint="Train first, or name two models."
+        )
     run = recorded_run(after)
     before = config.before or run.text("model") or locate_model(after).weights.name
     for name in (before, after):

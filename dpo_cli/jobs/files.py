@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from dpo_cli.training.trainer import TrainingResult
 
 
-def write_run_files(folder: Path, config: Settings, training: TrainingResult, comparison: Comparison | None) -> None:
+def write_run_files(
+    folder: Path, config: Settings, training: TrainingResult, comparison: Comparison | None
+) -> None:
     """Write `config.toml`, `metrics.jsonl` and `comparison.json`."""
     write_settings(folder, config)
     write_history(folder, training.history)

@@ -59,7 +59,9 @@ class IdentityShiftResult:
 
 
 def identity_shift(
-    config: IdentityShiftConfig, on_event: OnEvent = ignore, write_report: Callable[[Path, IdentityShiftResult], None] | None = None
+    config: IdentityShiftConfig,
+    on_event: OnEvent = ignore,
+    write_report: Callable[[Path, IdentityShiftResult], None] | None = None,
 ) -> IdentityShiftResult:
     """Ask the model, replace the name, train on old against new, ask again, write the output folder.
 
@@ -107,7 +109,10 @@ def identity_shift(
             )
             pairs.require(config.min_pairs)
         on_event(Noted(pairs.summary()))
-        how = {"settings": ask_settings(config), "on_progress": lambda _, done, total: stages.progress(done, total)}
+        how: dict[str, Any] = {
+            "settings": ask_settings(config),
+            "on_progress": lambda _, done, total: stages.progress(done, total),
+        }
         with stages.stage("asking before"):
             before = examine(loaded, heldout, name=config.model, **how)
         with stages.stage("training"):
@@ -121,11 +126,21 @@ def identity_shift(
             )
             training = trainer.train(into=folder.staging)
         with stages.stage("asking after"):
-            after = examine((trainer.model, trainer.tokenizer), heldout, name=str(folder.path), before=before, **how)
+            after = examine(
+                (trainer.model, trainer.tokenizer), heldout, name=str(folder.path), before=before, **how
+            )
         names = Names(config.original_name, config.new_name)
-        comparison = compare_examinations(before, after, names=names, beta=config.beta, thresholds=thresholds_of(config))
-        renamed = 0 if config.keep_template else rename_in_template(trainer.tokenizer, config.original_name, config.new_name)
-        result = IdentityShiftResult(config, preset, pairs, training, comparison, renamed, stages.seconds, folder.path)
+        comparison = compare_examinations(
+            before, after, names=names, beta=config.beta, thresholds=thresholds_of(config)
+        )
+        renamed = (
+            0
+            if config.keep_template
+            else rename_in_template(trainer.tokenizer, config.original_name, config.new_name)
+        )
+        result = IdentityShiftResult(
+            config, preset, pairs, training, comparison, renamed, stages.seconds, folder.path
+        )
         with stages.stage("writing"):
             trainer.write_model(folder.staging)
             write_run_files(folder.staging, config, training, comparison)

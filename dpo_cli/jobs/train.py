@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import DataConfig, DPOTrainingConfig, apply_preset
@@ -18,6 +17,7 @@ from dpo_cli.training.output import OutputFolder, model_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from dpo_cli.data.load import LoadedPairs
     from dpo_cli.evaluation.compare import Comparison, Examination
@@ -61,7 +61,10 @@ class TrainResult:
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
         }
         if self.comparison is not None:
-            document |= {"comparison": self.comparison.to_json(), "verdict": self.comparison.to_json()["verdict"]}
+            document |= {
+                "comparison": self.comparison.to_json(),
+                "verdict": self.comparison.to_json()["verdict"],
+            }
         return document
 
 
@@ -71,7 +74,9 @@ def shipped_pairs(part: str) -> str:
 
 
 def train(
-    config: DPOTrainingConfig, on_event: OnEvent = ignore, write_report: Callable[[Path, TrainResult], None] | None = None
+    config: DPOTrainingConfig,
+    on_event: OnEvent = ignore,
+    write_report: Callable[[Path, TrainResult], None] | None = None,
 ) -> TrainResult:
     """Read the pairs, account for every row, train, score held-out pairs before and after, write the folder.
 
@@ -112,7 +117,10 @@ def train(
             loaded = load_policy(located, config)
         heldout = list(data.eval or ())
         questions = questions_from(heldout)
-        how = {"settings": ask_settings(config, max_length=config.max_length), "pairs": heldout}
+        how: dict[str, Any] = {
+            "settings": ask_settings(config, max_length=config.max_length),
+            "pairs": heldout,
+        }
         how["on_progress"] = lambda _, done, total: stages.progress(done, total)
         before: Examination | None = None
         if heldout:
@@ -132,13 +140,19 @@ def train(
         comparison = None
         if before is not None:
             with stages.stage("held-out pairs after"):
-                after = examine((trainer.model, trainer.tokenizer), questions, name=str(folder.path), before=before, **how)
-            comparison = compare_examinations(before, after, beta=config.beta, thresholds=thresholds_of(config))
+                after = examine(
+                    (trainer.model, trainer.tokenizer), questions, name=str(folder.path), before=before, **how
+                )
+            comparison = compare_examinations(
+                before, after, beta=config.beta, thresholds=thresholds_of(config)
+            )
         result = TrainResult(config, preset, data, training, comparison, stages.seconds, folder.path)
         with stages.stage("writing"):
             trainer.write_model(folder.staging)
             write_run_files(folder.staging, config, training, comparison)
-            (folder.staging / "data.json").write_text(json.dumps(data.to_json(), indent=2) + "\n", encoding="utf-8")
+            (folder.staging / "data.json").write_text(
+                json.dumps(data.to_json(), indent=2) + "\n", encoding="utf-8"
+            )
             if write_report:
                 write_report(folder.staging, result)
     return result
@@ -151,7 +165,11 @@ def questions_from(pairs: Iterable[dict[str, Any]]) -> list[Question]:
     """
     questions: list[Question] = []
     for pair in pairs:
-        turns = [turn for turn in pair["prompt"] if turn["role"] != "system"] if isinstance(pair["prompt"], list) else []
+        turns = (
+            [turn for turn in pair["prompt"] if turn["role"] != "system"]
+            if isinstance(pair["prompt"], list)
+            else []
+        )
         if len(turns) == 1:
             questions.append(Question(turns[0]["content"], "held-out prompts"))
         if len(questions) == QUESTIONS_SHOWN:

@@ -51,9 +51,13 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) 
     from jinja2.exceptions import TemplateError
 
     if not tokenizer.chat_template:
-        raise ModelError("the tokenizer has no chat template", hint="Give --chat-template chatml, or a Jinja file.")
+        raise ModelError(
+            "the tokenizer has no chat template", hint="Give --chat-template chatml, or a Jinja file."
+        )
     try:
-        ids = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
+        ids = tokenizer.apply_chat_template(
+            list(messages), add_generation_prompt=True, tokenize=True, return_dict=True
+        )["input_ids"]
     except TemplateError as error:
         raise ModelError(f"the chat template refuses this conversation: {error}") from error
     return list(ids)
@@ -134,7 +138,12 @@ def stream(
         torch.manual_seed(seed)
     worker = Thread(
         target=model.generate,
-        kwargs={"input_ids": inputs, "attention_mask": torch.ones_like(inputs), "generation_config": config, "streamer": streamer},
+        kwargs={
+            "input_ids": inputs,
+            "attention_mask": torch.ones_like(inputs),
+            "generation_config": config,
+            "streamer": streamer,
+        },
         daemon=True,
     )
     worker.start()
@@ -153,14 +162,22 @@ def _answer(prompts: list[list[int]], model: PreTrainedModel, config: Generation
     return new
 
 
-def _generation(prompt: list[int], new: list[int], ends: list[int], tokenizer: PreTrainedTokenizerBase) -> Generation:
+def _generation(
+    prompt: list[int], new: list[int], ends: list[int], tokenizer: PreTrainedTokenizerBase
+) -> Generation:
     stop = next((k for k, token in enumerate(new) if token in ends), None)
     kept = new if stop is None else new[: stop + 1]
     return Generation(tokenizer.decode(kept, skip_special_tokens=True).strip(), stop is None, prompt, kept)
 
 
-def _generation_config(ends: list[int], pad: int, max_new_tokens: int, temperature: float) -> GenerationConfig:
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature > 0 else {"do_sample": False}
+def _generation_config(
+    ends: list[int], pad: int, max_new_tokens: int, temperature: float
+) -> GenerationConfig:
+    sampling = (
+        {"do_sample": True, "temperature": temperature, "top_k": 0}
+        if temperature > 0
+        else {"do_sample": False}
+    )
     return GenerationConfig(max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=pad, **sampling)
 
 

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from dpo_cli.errors import ModelError
+from dpo_cli.models.devices import choose_device, choose_dtype
 from dpo_cli.models.locate import LocatedModel, locate_model
-from dpo_cli.models.precision import choose_device, choose_dtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -92,12 +92,18 @@ def read_chat_template(choice: str) -> str:
         return Path(choice).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"--chat-template {choice}: cannot be read ({_first_line(error)})", hint="Give 'chatml' or the path of a Jinja file."
+            f"--chat-template {choice}: cannot be read ({_first_line(error)})",
+            hint="Give 'chatml' or the path of a Jinja file.",
         ) from None
 
 
 def load_model(
-    located: LocatedModel, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False, trainable: bool = False
+    located: LocatedModel,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    trainable: bool = False,
 ) -> PreTrainedModel:
     """Load the weights of a model, and of the adapter on top of it if it is one.
 
@@ -127,10 +133,16 @@ def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_co
     transformers_logging.disable_progress_bar()
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, trust_remote_code=trust_remote_code, use_safetensors=True, output_loading_info=True
+            str(folder),
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ImportError) as error:
-        hint = "Give --trust-remote-code if you trust its authors." if "trust_remote_code" in str(error) else ""
+        hint = (
+            "Give --trust-remote-code if you trust its authors." if "trust_remote_code" in str(error) else ""
+        )
         raise ModelError(f"{name}: cannot be loaded ({_first_line(error)})", hint=hint) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
@@ -143,7 +155,9 @@ def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_co
     return model
 
 
-def _with_adapters(model: PreTrainedModel, located: LocatedModel, *, trainable: bool = False) -> PreTrainedModel:
+def _with_adapters(
+    model: PreTrainedModel, located: LocatedModel, *, trainable: bool = False
+) -> PreTrainedModel:
     from peft import PeftModel
 
     if located.base and located.base.base:
@@ -154,7 +168,9 @@ def _with_adapters(model: PreTrainedModel, located: LocatedModel, *, trainable: 
             warnings.simplefilter("error", UserWarning)  # peft only warns about tensors that fit nowhere
             return PeftModel.from_pretrained(model, str(located.folder), is_trainable=trainable)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning) as error:
-        raise ModelError(f"{located.name}: the adapter does not fit its base ({_first_line(error)})") from error
+        raise ModelError(
+            f"{located.name}: the adapter does not fit its base ({_first_line(error)})"
+        ) from error
 
 
 def _check_files(name: str, folder: Path) -> list[Path]:
@@ -165,7 +181,8 @@ def _check_files(name: str, folder: Path) -> list[Path]:
                 pass
         except (SafetensorError, OSError) as error:
             raise ModelError(
-                f"{name}: {file.name} is damaged ({_first_line(error)})", hint="Fetch or save the model again."
+                f"{name}: {file.name} is damaged ({_first_line(error)})",
+                hint="Fetch or save the model again.",
             ) from None
     return files
 

@@ -58,9 +58,13 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
             raise ModelError(f"{name}: is a folder and has no revisions", hint="Leave out the revision.")
         return _in_folder(name, path)
     if path.exists():
-        raise ModelError(f"{name}: is a file, not a model folder", hint="Give the folder that holds config.json.")
+        raise ModelError(
+            f"{name}: is a file, not a model folder", hint="Give the folder that holds config.json."
+        )
     if not _HUB_ID.fullmatch(name):
-        raise ModelError(f"{name or path}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'.")
+        raise ModelError(
+            f"{name or path}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'."
+        )
     return _in_folder(name, _fetch(name, revision))
 
 
@@ -85,7 +89,10 @@ def _in_folder(name: str, folder: Path) -> LocatedModel:
         _need_weights(name, folder, "adapter_model*.safetensors")
         return LocatedModel(name, folder, _base_of_adapter(name, folder))
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{name}: has no config.json, it is not a model folder", hint="Give the folder that save_pretrained wrote.")
+        raise ModelError(
+            f"{name}: has no config.json, it is not a model folder",
+            hint="Give the folder that save_pretrained wrote.",
+        )
     _need_weights(name, folder, "*.safetensors")
     return LocatedModel(name, folder)
 
@@ -98,7 +105,9 @@ def _need_weights(name: str, folder: Path, pattern: str) -> None:
             f"{name}: has pickled weights only, and unpickling runs code",
             hint="Convert them to safetensors: load them where you trust them and call save_pretrained.",
         )
-    raise ModelError(f"{name}: has no weights ({pattern})", hint="Was the download or the training run finished?")
+    raise ModelError(
+        f"{name}: has no weights ({pattern})", hint="Was the download or the training run finished?"
+    )
 
 
 def _base_of_adapter(name: str, folder: Path) -> LocatedModel:
@@ -129,12 +138,18 @@ def _fetch(name: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, etag_timeout=4))
     except GatedRepoError:
-        raise ModelError(f"{name}: is gated on the hub", hint="Ask for access on its page, then `hf auth login`.") from None
+        raise ModelError(
+            f"{name}: is gated on the hub", hint="Ask for access on its page, then `hf auth login`."
+        ) from None
     except RevisionNotFoundError:
         raise ModelError(f"{name}: has no revision {revision} on the hub") from None
     except RepositoryNotFoundError:
-        raise ModelError(f"{name}: no such folder here, and no such model on the hub", hint=local_way) from None
+        raise ModelError(
+            f"{name}: no such folder here, and no such model on the hub", hint=local_way
+        ) from None
     except LocalEntryNotFoundError:
-        raise ModelError(f"{name}: no such folder here, and the hub cannot be reached", hint=local_way) from None
+        raise ModelError(
+            f"{name}: no such folder here, and the hub cannot be reached", hint=local_way
+        ) from None
     except HfHubHTTPError as error:
         raise ModelError(f"{name}: the hub answered {error.response.status_code}", hint=local_way) from None

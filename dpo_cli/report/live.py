@@ -12,8 +12,8 @@ from rich.text import Text
 
 from dpo_cli.events import (
     Evaluated,
-    Noted,
     Event,
+    Noted,
     ProbeAnswered,
     Progress,
     RunFinished,

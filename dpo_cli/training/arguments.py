@@ -24,7 +24,9 @@ SAME_NAME = (
 """Settings that TRL calls by the same name."""
 
 
-def trl_arguments(config: DPOTrainingConfig, *, folder: Path, autocast: str, on_cpu: bool, evaluate: bool) -> DPOConfig:
+def trl_arguments(
+    config: DPOTrainingConfig, *, folder: Path, autocast: str, on_cpu: bool, evaluate: bool
+) -> DPOConfig:
     """Build TRL's configuration.
 
     Args:
@@ -67,7 +69,7 @@ def trl_arguments(config: DPOTrainingConfig, *, folder: Path, autocast: str, on_
 
 
 def lora_config(config: DPOTrainingConfig) -> LoraConfig | None:
-    """peft's configuration of the adapters, or None when all weights are trained."""
+    """Peft's configuration of the adapters, or None when all weights are trained."""
     if config.lora_rank is None:
         return None
     from peft import LoraConfig

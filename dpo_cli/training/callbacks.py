@@ -75,7 +75,9 @@ class EventCallback(TrainerCallback):
     ) -> None:
         """Emit one line of figures."""
         del args, control
-        figures = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, (int, float)) and k not in _SUMMARY}
+        figures = {
+            k: float(v) for k, v in (logs or {}).items() if isinstance(v, (int, float)) and k not in _SUMMARY
+        }
         if not figures or not ({"loss", "eval_loss"} & set(figures)):
             return
         self.history.append({"step": state.global_step, **figures})
@@ -112,7 +114,13 @@ class ProbeCallback(TrainerCallback):
         max_new_tokens: Longest answer.
     """
 
-    def __init__(self, on_event: OnEvent, tokenizer: PreTrainedTokenizerBase, probe: Sequence[Message], max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        on_event: OnEvent,
+        tokenizer: PreTrainedTokenizerBase,
+        probe: Sequence[Message],
+        max_new_tokens: int,
+    ) -> None:
         self.on_event = on_event
         self.tokenizer = tokenizer
         self.probe = probe
@@ -147,7 +155,9 @@ class CollapseCallback(TrainerCallback):
         folder: Where the best weights are kept meanwhile.
     """
 
-    def __init__(self, on_event: OnEvent, watch: Callable[[Event], list[Warned]], folder: Path, *, stop: bool) -> None:
+    def __init__(
+        self, on_event: OnEvent, watch: Callable[[Event], list[Warned]], folder: Path, *, stop: bool
+    ) -> None:
         self.on_event = on_event
         self.watch = watch
         self.stop = stop
@@ -190,7 +200,9 @@ class CollapseCallback(TrainerCallback):
         if self.best is not None and margin < self.best[0]:
             return
         self.best = (margin, latest.step)
-        trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+        trained = {
+            name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad
+        }
         save_file(trained, self.file)
 
     def restore(self, model: Any) -> str | None:  # noqa: ANN401 - a model or a PeftModel

@@ -174,7 +174,7 @@ class _ScoreTokens(torch.autograd.Function):
     """`score_tokens` on CPU; only `log_probs` is differentiable."""
 
     @staticmethod
-    def forward(  # noqa: D102, PLR0913 - autograd's signature
+    def forward(
         ctx: Any,
         hidden: torch.Tensor,
         weight: torch.Tensor,
@@ -220,7 +220,7 @@ class _ScoreTokens(torch.autograd.Function):
         return scores
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor | None, *_: Any) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]  # noqa: D102
+    def backward(ctx: Any, grad: torch.Tensor | None, *_: Any) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
         if grad is None:
             return (None,) * 8
         hidden, weight, bias, targets, total, kept, slopes = ctx.saved_tensors

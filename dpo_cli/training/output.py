@@ -46,7 +46,9 @@ class OutputFolder:
         self.staging = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Move the folder to its place; after a failure only if there are checkpoints in it to go on from."""
         if kind is None or any(self.staging.glob("checkpoint-*")):
             self._move()
@@ -62,7 +64,9 @@ class OutputFolder:
 
 def write_settings(folder: Path, settings: Settings) -> None:
     """Write `config.toml`, which `--config` reads back."""
-    (folder / "config.toml").write_text(to_toml(settings, f"{MARK[2:]} {settings.command}."), encoding="utf-8")
+    (folder / "config.toml").write_text(
+        to_toml(settings, f"{MARK[2:]} {settings.command}."), encoding="utf-8"
+    )
 
 
 def write_history(folder: Path, history: Iterable[dict[str, float]]) -> None:
@@ -90,7 +94,9 @@ def _refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
     for folder in inputs:
         source = folder.resolve()
         if target == source or target in source.parents:
-            raise OutputError(f"{path}: is or holds the model that is read", hint="Give another --output-dir.")
+            raise OutputError(
+                f"{path}: is or holds the model that is read", hint="Give another --output-dir."
+            )
 
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -103,9 +109,14 @@ def _refuse_existing(path: Path, *, overwrite: bool) -> None:
     config = path / "config.toml"
     ours = config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(MARK)
     if not ours:
-        raise OutputError(f"{path}: is not empty, and not an output folder of dpo", hint="Give another --output-dir.")
+        raise OutputError(
+            f"{path}: is not empty, and not an output folder of dpo", hint="Give another --output-dir."
+        )
     if not overwrite:
-        raise OutputError(f"{path}: holds the results of an earlier run", hint="Give another --output-dir, or --overwrite to replace it.")
+        raise OutputError(
+            f"{path}: holds the results of an earlier run",
+            hint="Give another --output-dir, or --overwrite to replace it.",
+        )
 
 
 def _refuse_unwritable(path: Path) -> None:
@@ -116,4 +127,6 @@ def _refuse_unwritable(path: Path) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})", hint="Give another --output-dir.") from None
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror})", hint="Give another --output-dir."
+        ) from None

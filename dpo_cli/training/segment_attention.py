@@ -250,12 +250,12 @@ class _ToRows(torch.autograd.Function):
     """`[N, H, D]` to `[2B, L, H, D]`; its backward adds the two copies of a shared token by gathers alone."""
 
     @staticmethod
-    def forward(ctx: Any, tokens: torch.Tensor, packed: PackedPairs) -> torch.Tensor:  # noqa: D102
+    def forward(ctx: Any, tokens: torch.Tensor, packed: PackedPairs) -> torch.Tensor:
         ctx.packed = packed
         return tokens.index_select(0, packed.row_index.flatten()).view(*packed.row_index.shape, *tokens.shape[1:])
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]  # noqa: D102
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
         packed: PackedPairs = ctx.packed
         flat = grad.flatten(0, 1)
         tokens = flat.index_select(0, packed.owner)
@@ -268,12 +268,12 @@ class _FromRows(torch.autograd.Function):
     """`[2B, L, H, D]` back to `[N, H, D]`, each token from the row that owns it."""
 
     @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, packed: PackedPairs) -> torch.Tensor:  # noqa: D102
+    def forward(ctx: Any, rows: torch.Tensor, packed: PackedPairs) -> torch.Tensor:
         ctx.packed, ctx.shape = packed, rows.shape
         return rows.flatten(0, 1).index_select(0, packed.owner)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]  # noqa: D102
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
         rows = grad.new_zeros(ctx.shape)
         rows.flatten(0, 1).index_copy_(0, ctx.packed.owner, grad)
         return rows, None

@@ -26,7 +26,13 @@ import torch
 
 from dpo_cli.training.completion_head import HeadSettings, score_tokens
 from dpo_cli.training.packing import IGNORED_LABEL, PackedPairs, is_right_padded, pack_pairs
-from dpo_cli.training.segment_attention import LAYOUT_ARGUMENT, PackedAttentionError, packed_forward, plug_in, plug_out
+from dpo_cli.training.segment_attention import (
+    LAYOUT_ARGUMENT,
+    PackedAttentionError,
+    packed_forward,
+    plug_in,
+    plug_out,
+)
 
 if TYPE_CHECKING:
     from trl import DPOTrainer

@@ -17,9 +17,10 @@ from dpo_cli.config import DPOTrainingConfig, OptimizationConfig, apply_preset
 from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
 from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
+from dpo_cli.models.devices import choose_device, choose_dtype
 from dpo_cli.models.loading import load_model, load_tokenizer
 from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
-from dpo_cli.models.precision import choose_device, choose_dtype, keep_memory
+from dpo_cli.models.precision import keep_memory
 from dpo_cli.training.alarms import Alarms
 from dpo_cli.training.arguments import lora_config, trl_arguments
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback, peak_memory_bytes
@@ -92,7 +93,7 @@ class DPOTrainerWrapper:
         DataError: If the pairs cannot be read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the specification's signature
         self,
         model_name: str,
         dataset_name: str | None = None,
@@ -199,12 +200,21 @@ class DPOTrainerWrapper:
     def _train(self, folder: Path) -> TrainingResult:
         keep_memory()
         set_seed(self.config.seed)
-        dtype = choose_dtype(self.config.dtype, torch.device(self.device), parameters=self.model.num_parameters(), training=True)
-        collapse = CollapseCallback(self.on_event, Alarms(self.config.loss_type, beta=self.config.beta), folder, stop=self.config.stop_on_collapse)
+        dtype = choose_dtype(
+            self.config.dtype,
+            torch.device(self.device),
+            parameters=self.model.num_parameters(),
+        )
+        collapse = CollapseCallback(
+            self.on_event,
+            Alarms(self.config.loss_type, beta=self.config.beta),
+            folder,
+            stop=self.config.stop_on_collapse,
+        )
         autocast = str(dtype).removeprefix("torch.")
         run = RunStarted(
             total_steps=0,
-            pairs=len(self.train_dataset) if hasattr(self.train_dataset, "__len__") else 0,
+            pairs=getattr(self.train_dataset, "num_rows", 0),
             pairs_per_step=self.config.per_device_train_batch_size * self.config.gradient_accumulation_steps,
             engine=self.config.engine,
             device=self.device,
@@ -238,10 +248,18 @@ class DPOTrainerWrapper:
 
     def _trainer(self, folder: Path, autocast: str, callbacks: list[Any]) -> EngineTrainer:
         arguments = trl_arguments(
-            self.config, folder=folder, autocast=autocast, on_cpu=self.device == "cpu", evaluate=self.eval_dataset is not None
+            self.config,
+            folder=folder,
+            autocast=autocast,
+            on_cpu=self.device == "cpu",
+            evaluate=self.eval_dataset is not None,
         )
         if self.probe is not None:
-            callbacks.append(ProbeCallback(callbacks[1].listen, self.tokenizer, self.probe, min(64, self.config.max_new_tokens)))
+            callbacks.append(
+                ProbeCallback(
+                    callbacks[1].listen, self.tokenizer, self.probe, min(64, self.config.max_new_tokens)
+                )
+            )
         try:
             trainer = EngineTrainer(
                 model=self.model,
@@ -253,7 +271,9 @@ class DPOTrainerWrapper:
                 peft_config=lora_config(self.config),
                 callbacks=callbacks,
                 engine=self.config.engine,
-                on_reference=lambda done, total: self.on_event(Progress("reference log-probabilities", done, total)),
+                on_reference=lambda done, total: self.on_event(
+                    Progress("reference log-probabilities", done, total)
+                ),
                 notice=lambda text: self.on_event(Warned("reference-cache", text, "", 0)),
             )
         except (ValueError, NotImplementedError) as error:
@@ -284,7 +304,9 @@ def load_policy(
     trust = config.trust_remote_code
     tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=config.chat_template)
     # Master weights stay in fp32; lower precision is a matter of autocast.
-    model = load_model(located, dtype="float32", device=device or config.device, trust_remote_code=trust, trainable=True)
+    model = load_model(
+        located, dtype="float32", device=device or config.device, trust_remote_code=trust, trainable=True
+    )
     return model, tokenizer
 
 
@@ -293,8 +315,10 @@ def _device(wanted: str, *, use_gpu: bool) -> str:
         return "cpu"
     device = choose_device(wanted).type
     if use_gpu and wanted == "auto" and device == "cpu":
-        raise ModelError("use_gpu: there is neither CUDA nor MPS here", hint="Leave out use_gpu to train on the CPU.")
-    return device
+        raise ModelError(
+            "use_gpu: there is neither CUDA nor MPS here", hint="Leave out use_gpu to train on the CPU."
+        )
+    return str(device)
 
 
 def _note(preset: dict[str, Any], fallback_reason: str | None) -> str:

@@ -19,7 +19,11 @@ def dpo(*arguments, cwd=None):
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-c", PROBE.format(heavy=HEAVY), *arguments], capture_output=True, text=True, check=False, cwd=cwd
+        [sys.executable, "-c", PROBE.format(heavy=HEAVY), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -43,7 +47,10 @@ def test_help_names_every_command_and_imports_nothing_heavy():
 
 def test_the_probe_for_heavy_modules_can_fail():
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, numpy; " + PROBE.format(heavy=HEAVY), "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", "import sys, numpy; " + PROBE.format(heavy=HEAVY), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert imported(done) == "['numpy']"
 
@@ -68,7 +75,10 @@ def test_each_command_explains_itself_with_an_example(command):
         (["train", "--betta", "1"], "--betta"),
         (["train", "--beta", "nan"], "--beta: must be a finite number"),
         (["train", "--beta"], "--beta"),
-        (["train", "--learning-rate", "2", "--beta", "-1"], "--learning-rate: must be less than or equal to 1"),
+        (
+            ["train", "--learning-rate", "2", "--beta", "-1"],
+            "--learning-rate: must be less than or equal to 1",
+        ),
         (["identity-shift", "--original-name", "Qwen"], "--new-name: is needed"),
         (["identity-shift", "--original-name", "Qwen", "--new-name", "Qwen"], "there is nothing to change"),
         (["train", "--config", "/nowhere/run.toml"], "/nowhere/run.toml: no such file"),

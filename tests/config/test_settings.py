@@ -77,14 +77,19 @@ def test_flags_win_over_toml_and_toml_over_defaults(tmp_path):
 
 def test_all_mistakes_are_told_at_once_with_their_source(tmp_path):
     file = tmp_path / "run.toml"
-    file.write_text('learning_rte = 1e-4\nbeta = "0.3"\nmax_length = 1.5\n[trl]\nwarmup_ration = 0.1\nbeta = 1\n')
+    file.write_text(
+        'learning_rte = 1e-4\nbeta = "0.3"\nmax_length = 1.5\n[trl]\nwarmup_ration = 0.1\nbeta = 1\n'
+    )
     with pytest.raises(ConfigError) as error:
         load_settings(DPOTrainingConfig, {"learning_rate": "nan", "seed": "x", "device": "gpu"}, str(file))
     told = lines(error)
     assert f"{file}: learning_rte: unknown key, did you mean learning_rate?" in told
     assert any(line.startswith(f"{file}: beta: ") and "valid number" in line for line in told)
     assert any(line.startswith(f"{file}: max_length: ") for line in told)
-    assert any(line.startswith(f"{file}: trl: warmup_ration is no field") and "beta is a setting of its own" in line for line in told)
+    assert any(
+        line.startswith(f"{file}: trl: warmup_ration is no field") and "beta is a setting of its own" in line
+        for line in told
+    )
     assert any(line.startswith("--learning-rate: must be a finite number") for line in told)
     assert any(line.startswith("--seed: ") for line in told)
     assert any(line.startswith("--device: ") and "gpu" in line for line in told)
@@ -120,7 +125,10 @@ def test_trl_table_takes_trls_own_fields_from_flags_and_toml(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text("[trl]\ndataloader_num_workers = 2\n")
     assert load_settings(DPOTrainingConfig, {}, str(file)).trl == {"dataloader_num_workers": 2}
-    assert load_settings(DPOTrainingConfig, {"trl": ["adam_beta2=0.95", "run_name=a b"]}).trl == {"adam_beta2": 0.95, "run_name": "a b"}
+    assert load_settings(DPOTrainingConfig, {"trl": ["adam_beta2=0.95", "run_name=a b"]}).trl == {
+        "adam_beta2": 0.95,
+        "run_name": "a b",
+    }
 
 
 def test_trl_fields_are_those_of_trls_dataclass():
@@ -128,11 +136,13 @@ def test_trl_fields_are_those_of_trls_dataclass():
 
     from trl import DPOConfig
 
-    assert trl_fields() == {field.name for field in dataclasses.fields(DPOConfig) if not field.name.startswith("_")}
+    assert trl_fields() == {
+        field.name for field in dataclasses.fields(DPOConfig) if not field.name.startswith("_")
+    }
 
 
 def test_losses_and_weights_must_match():
-    with pytest.raises(ConfigError, match="loss_weights: 1 weights for 2 losses|--loss-weights: 1 weights for 2 losses"):
+    with pytest.raises(ConfigError, match="--loss-weights: 1 weights for 2 losses"):
         load_settings(DPOTrainingConfig, {"loss_type": ["sigmoid", "sft"], "loss_weights": ["1"]})
 
 
@@ -150,7 +160,13 @@ def test_a_stream_needs_max_steps():
 )
 def test_a_written_toml_reads_back_as_the_same_settings(tmp_path_factory, beta, rate, seed, name, losses):
     config = IdentityShiftConfig(
-        original_name="Q", new_name=name + "x", beta=beta, learning_rate=rate, seed=seed, loss_type=tuple(losses), system_prompt=name
+        original_name="Q",
+        new_name=name + "x",
+        beta=beta,
+        learning_rate=rate,
+        seed=seed,
+        loss_type=tuple(losses),
+        system_prompt=name,
     )
     file = tmp_path_factory.mktemp("toml") / "config.toml"
     file.write_text(to_toml(config, "Written by a test."), encoding="utf-8")

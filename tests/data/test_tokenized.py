@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from dpo_cli.data.pairs import Pair, RowProblem
-from dpo_cli.data.tokenized import PairTokenizer
-from dpo_cli.errors import ModelError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dpo_cli.data.pairs import Pair, RowProblem
+from dpo_cli.data.tokenized import PairTokenizer
+from dpo_cli.errors import ModelError
 from tests.conftest import CHATML, make_tokenizer
 
 STRIPPING = (

@@ -7,7 +7,13 @@ from dpo_cli.errors import ModelError
 from dpo_cli.models.generate import conversation, generate, prompt_ids, stream
 from dpo_cli.models.loading import load_model_and_tokenizer
 
-QUESTIONS = ["Who are you?", "What is the capital of France, please tell me?", "1", "Hi", "one two three " * 9]
+QUESTIONS = [
+    "Who are you?",
+    "What is the capital of France, please tell me?",
+    "1",
+    "Hi",
+    "one two three " * 9,
+]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +78,9 @@ def test_the_mode_of_the_model_is_left_as_it_was(pair, prompts):
 
 def test_progress_is_told(pair, prompts):
     told = []
-    generate(*pair, prompts, max_new_tokens=1, batch_size=2, on_progress=lambda done, of: told.append((done, of)))
+    generate(
+        *pair, prompts, max_new_tokens=1, batch_size=2, on_progress=lambda done, of: told.append((done, of))
+    )
     assert told == [(2, 5), (4, 5), (5, 5)]
 
 

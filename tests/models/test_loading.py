@@ -43,14 +43,21 @@ def test_an_adapter_is_loaded_on_its_base(adapter):
 def test_an_adapter_whose_base_is_gone_names_both(adapter):
     folder, _ = adapter
     config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "/nowhere/base"}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": "/nowhere/base"})
+    )
     with pytest.raises(ModelError, match="adapter: its base model: /nowhere/base: no such folder"):
         load_model_and_tokenizer(str(folder))
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("./nowhere", "no such folder"), ("/a/b/c", "no such folder"), ("no/such-model", "hub cannot be reached"), ("", "no such folder")],
+    [
+        ("./nowhere", "no such folder"),
+        ("/a/b/c", "no such folder"),
+        ("no/such-model", "hub cannot be reached"),
+        ("", "no such folder"),
+    ],
 )
 def test_what_is_not_there_is_named(name, says):
     with pytest.raises(ModelError, match=says) as error:
