@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from dpo_cli.data.arrow import PairTable
-from dpo_cli.data.locate import locate
+from dpo_cli.data.options import Options, open_reader
 from dpo_cli.data.pairs import fingerprint
-from dpo_cli.data.reading import Columns, PairReader
 from dpo_cli.data.split import PromptSplit, split_by_prompt
 from dpo_cli.data.tokenized import PairTokenizer, TruncationMode
 from dpo_cli.data.walk import Walk
@@ -26,25 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from dpo_cli.data.accounting import Accounting
-
-
-class Options(TypedDict, total=False):
-    """How a data set is read: the fields of `DataConfig` but `dataset`, with its meanings and defaults."""
-
-    dataset_config: str | None
-    split: str
-    dataset_revision: str | None
-    format: str | None
-    prompt_column: str | None
-    chosen_column: str | None
-    rejected_column: str | None
-    system_column: str | None
-    eval_dataset: str | None
-    eval_fraction: float
-    max_samples: int | None
-    streaming: bool
-    strict: bool
-    allow_drops: bool
+    from dpo_cli.data.reading import PairReader
 
 
 @dataclass(frozen=True)
@@ -157,30 +138,6 @@ def load_pairs(
         format=train.accounting.format,
         train_pairs=train_pairs,
         eval_pairs=eval_pairs,
-    )
-
-
-def open_reader(dataset: str | Dataset, options: Options) -> PairReader:
-    """The rows of a data set as pairs, read with `Options`.
-
-    Raises:
-        DataError: There is no such data set, or no known layout.
-        ConfigError: There is no such format.
-    """
-    source = locate(
-        dataset,
-        split=options.get("split", "train"),
-        config=options.get("dataset_config"),
-        revision=options.get("dataset_revision"),
-    )
-    columns = Columns(
-        prompt=options.get("prompt_column"),
-        chosen=options.get("chosen_column"),
-        rejected=options.get("rejected_column"),
-        system=options.get("system_column"),
-    )
-    return PairReader(
-        source, layout=options.get("format"), columns=columns, max_samples=options.get("max_samples")
     )
 
 

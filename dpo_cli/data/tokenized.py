@@ -9,17 +9,18 @@ TRL's own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from dpo_cli.data.encoding import TripleEncoder
 from dpo_cli.data.pairs import (
     EMPTY,
     IDENTICAL,
     IDENTICAL_CUT,
     PROMPT_FILLS,
-    TEMPLATE_REFUSED,
     Pair,
     RowProblem,
 )
+from dpo_cli.data.rendering import ChatRenderer, Triple
 from dpo_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TruncationMode = Literal["keep_start", "keep_end"]
-Triple = tuple[str, str, str]
-"""The prompt, the prompt with chosen, the prompt with rejected, as text for the tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,8 @@ class PairTokenizer:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.truncation_mode = truncation_mode
+        self._encoder = TripleEncoder(tokenizer)
+        self._renderer = ChatRenderer(tokenizer)
 
     def tokenize(self, pairs: Sequence[Pair]) -> list[TokenizedPair | RowProblem]:
         """Token ids of each pair, in order, or why there are none.
@@ -92,23 +93,20 @@ class PairTokenizer:
         Raises:
             ModelError: A conversational pair, and the tokenizer has no chat template.
         """
-        chats = [pair for pair in pairs if pair.conversational]
-        if chats and not self.tokenizer.chat_template:
+        if any(pair.conversational for pair in pairs) and not self.tokenizer.chat_template:
             raise missing_template()
-        triples = iter(self._render(chats))
-        rendered = [next(triples) if pair.conversational else self._plain(pair) for pair in pairs]
-        ids = {}
-        for chat in (True, False):
-            fitting = (
-                texts for pair, texts in zip(pairs, rendered, strict=True) if pair.conversational is chat
-            )
-            flat = [text for texts in fitting if isinstance(texts, tuple) for text in texts]
-            ids[chat] = iter(self._encode(flat, special=not chat))
+        rendered = [self._renderer.render(pair) if pair.conversational else self._plain(pair) for pair in pairs]
+        chats = [text for text, pair in zip(rendered, pairs, strict=True) if pair.conversational]
+        plain = [text for text, pair in zip(rendered, pairs, strict=True) if not pair.conversational]
+        shared = iter(self._encoder.triples([triple for triple in chats if isinstance(triple, tuple)]))
+        ids = iter(self._encoder.plain([text for triple in plain for text in triple]))
         return [
-            texts
-            if isinstance(texts, RowProblem)
-            else _cut_at_prompt(*(next(ids[pair.conversational]) for _ in texts))
-            for pair, texts in zip(pairs, rendered, strict=True)
+            text
+            if isinstance(text, RowProblem)
+            else _cut_at_prompt(*next(shared))
+            if pair.conversational
+            else _cut_at_prompt([], next(ids), next(ids), next(ids))
+            for text, pair in zip(rendered, pairs, strict=True)
         ]
 
     def _plain(self, pair: Pair) -> Triple:
@@ -120,41 +118,6 @@ class PairTokenizer:
             prompt + (chosen if chosen.endswith(end) else chosen + end),
             prompt + (rejected if rejected.endswith(end) else rejected + end),
         )
-
-    def _render(self, pairs: list[Pair]) -> list[Triple | RowProblem]:
-        """Each conversation three times through the chat template: the prompt, with chosen, with rejected."""
-        bare = [pair for pair in pairs if not pair.tools]
-        try:
-            together = iter(self._apply(bare)) if bare else iter(())
-        except Exception:  # noqa: BLE001 - whatever a template raises, it is found again below, in its own row
-            return [self._render_one(pair) for pair in pairs]
-        return [self._render_one(pair) if pair.tools else next(together) for pair in pairs]
-
-    def _render_one(self, pair: Pair) -> Triple | RowProblem:
-        from jinja2.exceptions import TemplateError
-
-        try:
-            return self._apply([pair], pair.tools)[0]
-        except (TemplateError, TypeError, ValueError, KeyError) as error:
-            return RowProblem(TEMPLATE_REFUSED, f"the chat template says: {error}")
-
-    def _apply(self, pairs: list[Pair], tools: list[Any] | None = None) -> list[Triple]:
-        def render(conversations: list[Any], *, start_answer: bool) -> list[str]:
-            texts: list[str] = self.tokenizer.apply_chat_template(
-                conversations, tools=tools, tokenize=False, add_generation_prompt=start_answer
-            )
-            return texts
-
-        prompts = render([pair.prompt for pair in pairs], start_answer=True)
-        chosen = render([[*pair.prompt, *pair.chosen] for pair in pairs], start_answer=False)
-        rejected = render([[*pair.prompt, *pair.rejected] for pair in pairs], start_answer=False)
-        return list(zip(prompts, chosen, rejected, strict=True))
-
-    def _encode(self, texts: list[str], *, special: bool) -> list[list[int]]:
-        if not texts:
-            return []
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=special, verbose=False)["input_ids"]
-        return ids
 
     def cut(self, tokens: TokenizedPair) -> CutPair:
         """What of a pair is left within `max_length`, as TRL's collator cuts it."""
@@ -204,12 +167,19 @@ def missing_template() -> ModelError:
     )
 
 
-def _cut_at_prompt(prompt: list[int], chosen: list[int], rejected: list[int]) -> TokenizedPair:
-    """Cut both sequences where the first of the three token lists differs (`trl.data_utils.common_prefix_length`)."""
+def _cut_at_prompt(start: list[int], prompt: list[int], chosen: list[int], rejected: list[int]) -> TokenizedPair:
+    """Cut both sequences where the first of the three differs (`trl.data_utils.common_prefix_length`).
+
+    Args:
+        start: Ids that all three begin with.
+        prompt: The rest of the prompt's ids.
+        chosen: The rest of the ids of prompt with chosen.
+        rejected: The rest of the ids of prompt with rejected.
+    """
     size = len(prompt)
     if chosen[:size] != prompt or rejected[:size] != prompt:
         size = min(_common(prompt, chosen), _common(prompt, rejected))
-    return TokenizedPair(prompt[:size], chosen[size:], rejected[size:], prompt[size:])
+    return TokenizedPair(start + prompt[:size], chosen[size:], rejected[size:], prompt[size:])
 
 
 def _common(one: list[int], other: list[int]) -> int:

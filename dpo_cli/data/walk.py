@@ -60,6 +60,7 @@ class Walk:
         self._tokenizer = tokenizer
         self._on_event = on_event
         self._stage = stage
+        self.format = reader.format
         self.accounting = Accounting(reader.source.name, reader.format.name)
 
     def __iter__(self) -> Iterator[Kept]:

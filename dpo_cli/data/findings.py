@@ -1,0 +1,253 @@
+"""What can be wrong with pairs that can be trained on all the same: one row of a table each.
+
+A row of `ROW_FINDINGS` has a name, what to do about it, and a test of one kept pair. Findings about the set as
+a whole (duplicates, length) are made in `check.py` and have their advice in `ADVICE`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from dpo_cli.data.pairs import (
+    EMPTY,
+    IDENTICAL,
+    IDENTICAL_CUT,
+    NON_TEXT,
+    PROMPT_FILLS,
+    ROLE_ORDER,
+    TEMPLATE_REFUSED,
+    UNREADABLE,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+    from dpo_cli.data.walk import Kept
+
+SHOWN_ROWS: Final = 100
+"""Row numbers that a finding carries as examples."""
+
+DUPLICATES: Final = "duplicates"
+CONTRADICTIONS: Final = "contradicting pairs"
+NEAR_DUPLICATES: Final = "near-duplicates"
+LEAKED: Final = "same prompt in train and eval"
+LENGTH: Final = "length bias"
+SPECIAL_TEXT: Final = "special tokens in text"
+DOUBLED_BOS: Final = "doubled BOS"
+DOUBLED_EOS: Final = "doubled EOS"
+PROMPT_DIFFERS: Final = "template renders the prompt differently"
+MERGED: Final = "prompt and completion share a token"
+NO_TEMPLATE: Final = "missing chat template"
+PLACEHOLDERS: Final = "placeholders"
+REFUSALS: Final = "one-sided refusals"
+
+ADVICE: Final[dict[str, str]] = {
+    UNREADABLE: "Mend these rows or take them out: they are not trained on.",
+    NON_TEXT: "Fill in the text or take these rows out: a null, a number or an image cannot be trained on.",
+    ROLE_ORDER: "Put the turns in order: system first, then user and assistant in turn; the prompt ends with the user.",
+    EMPTY: "Take these rows out, or fill in the missing answer.",
+    IDENTICAL: "Take these rows out: a pair that does not differ teaches nothing.",
+    TEMPLATE_REFUSED: "Change the rows to what this model's template accepts, or give another with --chat-template.",
+    PROMPT_FILLS: "Raise --max-length, or shorten these prompts: no token of the completion is left.",
+    IDENTICAL_CUT: "Raise --max-length: the difference lies beyond it.",
+    DUPLICATES: "Keep one of each: repeated pairs count several times.",
+    CONTRADICTIONS: "Decide which answer is better: these pairs prefer what others reject, and cancel out.",
+    NEAR_DUPLICATES: "Keep one of each, unless the small differences are the point.",
+    LEAKED: "Take these prompts out of one side, or let --eval-fraction split: scores on seen prompts are too good.",
+    LENGTH: "Balance the lengths, or train with --ld-alpha below 1 or --loss-type sigmoid_norm, or the model learns to be long.",
+    SPECIAL_TEXT: "Remove it: the tokenizer reads it as a control token, so the text ends or changes speaker there.",
+    DOUBLED_BOS: "Remove the BOS token from the text: the tokenizer adds one already.",
+    DOUBLED_EOS: "Remove the EOS token from the text: the template or the trainer adds one already.",
+    PROMPT_DIFFERS: "Expect a small mismatch, or give a template with --chat-template whose generation prompt begins the answer.",
+    MERGED: "End the prompt with a space or newline less, or begin the completion with it: the tokenizer joins them.",
+    NO_TEMPLATE: "Give one: --chat-template chatml, or --chat-template FILE (a Jinja template).",
+    PLACEHOLDERS: "Fill them in or take these rows out: the model learns to write them.",
+    REFUSALS: "Make sure that it is meant: in these pairs only one side refuses, so the run moves the model towards or away"
+    " from refusing.",
+}
+"""What to do about each finding, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to know about a data set.
+
+    Attributes:
+        name: What it is called, a key of `ADVICE`.
+        count: Rows that have it.
+        rows: The first of them, counted from 1.
+        advice: What to do.
+        detail: Figures or an example, a sentence; may be empty.
+    """
+
+    name: str
+    count: int
+    rows: list[int]
+    advice: str
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, count, example rows and advice."""
+        return {"name": self.name, "count": self.count, "rows": self.rows, "advice": self.advice}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A kept pair as the tests see it: texts are taken out of the messages once.
+
+    Attributes:
+        kept: The pair and its tokens.
+        prompt: All that is said before the completions.
+        chosen: What the preferred completion says.
+        rejected: What the other one says.
+        rules: What depends on the tokenizer.
+    """
+
+    kept: Kept
+    prompt: str
+    chosen: str
+    rejected: str
+    rules: TokenizerRules
+
+    @classmethod
+    def of(cls, kept: Kept, rules: TokenizerRules) -> Seen:
+        """Take the texts out of a pair."""
+        pair = kept.pair
+        return cls(kept, plain(pair.prompt), plain(pair.chosen), plain(pair.rejected), rules)
+
+
+class TokenizerRules:
+    """What tests must know of the tokenizer: its special tokens as text, and the ids of BOS and EOS.
+
+    Args:
+        tokenizer: The policy's; without one, the special tokens of well-known models stand in.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        tokens = [str(token) for token in tokenizer.all_special_tokens] if tokenizer is not None else WELL_KNOWN_TOKENS
+        self.bos = tokenizer.bos_token_id if tokenizer is not None else None
+        self.eos = tokenizer.eos_token_id if tokenizer is not None else None
+        self.eos_text = str(tokenizer.eos_token or "") if tokenizer is not None else ""
+        longest_first = sorted(tokens, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._starts = tuple({token[:2] for token in tokens})
+
+    def special(self, text: str) -> bool:
+        """Whether a text has a special token written out."""
+        return any(start in text for start in self._starts) and self._pattern.search(text) is not None
+
+
+WELL_KNOWN_TOKENS: Final = [
+    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|begin_of_text|>", "<|end_of_text|>",
+    "<|start_header_id|>", "<|end_header_id|>", "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<s>", "</s>",
+    "[INST]", "[/INST]", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RowFinding:
+    """A finding about single pairs.
+
+    Attributes:
+        name: A key of `ADVICE`.
+        test: Whether a pair has it.
+        custom_above: When more than this share of rows has it, it is how the data is meant, and nothing is said.
+    """
+
+    name: str
+    test: Callable[[Seen], bool]
+    custom_above: float = 1.0
+
+
+def _special_in_chat(seen: Seen) -> bool:
+    rules = seen.rules
+    return seen.kept.pair.conversational and (
+        rules.special(seen.prompt) or rules.special(seen.chosen) or rules.special(seen.rejected)
+    )
+
+
+def _special_in_plain(seen: Seen) -> bool:
+    """In plain text the trainer accepts a completion that ends with EOS, so that one is not counted."""
+    if seen.kept.pair.conversational:
+        return False
+    rules = seen.rules
+    completions = (seen.chosen.removesuffix(rules.eos_text), seen.rejected.removesuffix(rules.eos_text))
+    return rules.special(seen.prompt) or any(map(rules.special, completions))
+
+
+def _doubled_bos(seen: Seen) -> bool:
+    tokens, bos = seen.kept.tokens, seen.rules.bos
+    return tokens is not None and bos is not None and tokens.prompt[:2] == [bos, bos]
+
+
+def _doubled_eos(seen: Seen) -> bool:
+    tokens, eos = seen.kept.tokens, seen.rules.eos
+    return tokens is not None and eos is not None and (_twice(tokens.chosen, eos) or _twice(tokens.rejected, eos))
+
+
+def _twice(ids: Sequence[int], token: int) -> bool:
+    """Whether a token stands directly after itself."""
+    if ids.count(token) < 2:  # noqa: PLR2004 - twice
+        return False
+    return any(one == other == token for one, other in zip(ids, ids[1:], strict=False))
+
+
+def _prompt_differs(seen: Seen) -> bool:
+    tokens = seen.kept.tokens
+    return tokens is not None and seen.kept.pair.conversational and bool(tokens.left_out)
+
+
+def _merged(seen: Seen) -> bool:
+    tokens = seen.kept.tokens
+    return tokens is not None and not seen.kept.pair.conversational and bool(tokens.left_out)
+
+
+_PLACEHOLDER: Final = re.compile(
+    r"\{\{\s*[A-Za-z_][\w .|-]{0,40}\s*\}\}|<<[A-Z][A-Z_ ]{1,40}>>"
+    r"|\[(?:YOUR|INSERT|Your|Insert|your|insert) [\w ]{1,40}\]"
+)
+
+
+def _placeholder(seen: Seen) -> bool:
+    return any(_has_placeholder(text) for text in (seen.prompt, seen.chosen, seen.rejected))
+
+
+def _has_placeholder(text: str) -> bool:
+    return ("{" in text or "[" in text or "<<" in text) and _PLACEHOLDER.search(text) is not None
+
+
+_REFUSAL: Final = re.compile(
+    r"\s*(?:I'?m sorry|I’m sorry|I am sorry|I apologi[sz]e|Sorry|Unfortunately|I regret)\b[^.\n]{0,60}?"
+    r"\b(?:can(?:no|'|’)t|cannot|unable|not able|won(?:'|’)t|not going to|must decline)\b"
+    r"|\s*I (?:can(?:no|'|’)t|cannot|won(?:'|’)t|will not|am unable to|am not able to|must decline)"
+    r" (?:to )?(?:help|assist|provide|fulfil|comply|do that|answer|create|write|support|engage|discuss|generate|give|share)"
+    r"|\s*As an AI(?: language model| assistant)?,? I (?:can(?:no|'|’)t|cannot|am (?:unable|not able)|do not|don(?:'|’)t)",
+    re.IGNORECASE,
+)
+
+
+def refuses(text: str) -> bool:
+    """Whether an answer begins as refusals in English do."""
+    return _REFUSAL.match(text) is not None
+
+
+def _one_sided_refusal(seen: Seen) -> bool:
+    return refuses(seen.chosen) is not refuses(seen.rejected)
+
+
+ROW_FINDINGS: Final = (
+    RowFinding(SPECIAL_TEXT, _special_in_chat),
+    RowFinding(SPECIAL_TEXT, _special_in_plain, custom_above=0.5),
+    RowFinding(DOUBLED_BOS, _doubled_bos),
+    RowFinding(DOUBLED_EOS, _doubled_eos),
+    RowFinding(PROMPT_DIFFERS, _prompt_differs),
+    RowFinding(MERGED, _merged),
+    RowFinding(PLACEHOLDERS, _placeholder),
+    RowFinding(REFUSALS, _one_sided_refusal),
+)
+"""Findings about single pairs, in the order in which they are shown."""

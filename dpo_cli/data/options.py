@@ -1,0 +1,56 @@
+"""How a data set is read: the settings, and a reader made from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+from dpo_cli.data.locate import locate
+from dpo_cli.data.reading import Columns, PairReader
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class Options(TypedDict, total=False):
+    """How a data set is read: the fields of `DataConfig` but `dataset`, with its meanings and defaults."""
+
+    dataset_config: str | None
+    split: str
+    dataset_revision: str | None
+    format: str | None
+    prompt_column: str | None
+    chosen_column: str | None
+    rejected_column: str | None
+    system_column: str | None
+    eval_dataset: str | None
+    eval_fraction: float
+    max_samples: int | None
+    streaming: bool
+    strict: bool
+    allow_drops: bool
+
+
+def open_reader(dataset: str | Dataset, options: Options) -> PairReader:
+    """The rows of a data set as pairs.
+
+    Args:
+        dataset: A file, a folder, a hub id, or a data set in memory.
+        options: How to read it.
+
+    Raises:
+        DataError: There is no such data set, or no known layout.
+        ConfigError: There is no such format.
+    """
+    source = locate(
+        dataset,
+        split=options.get("split", "train"),
+        config=options.get("dataset_config"),
+        revision=options.get("dataset_revision"),
+    )
+    columns = Columns(
+        prompt=options.get("prompt_column"),
+        chosen=options.get("chosen_column"),
+        rejected=options.get("rejected_column"),
+        system=options.get("system_column"),
+    )
+    return PairReader(source, layout=options.get("format"), columns=columns, max_samples=options.get("max_samples"))
