@@ -27,6 +27,9 @@ KEEP_BYTES = 1 << 30
 TOKENS, COLUMNS = 1024, 2048
 """Tile of the projection: 8 MiB in fp32, so that its reductions run from cache."""
 
+LOG2_E = 1.0 / math.log(2.0)
+"""Exponentials are taken as powers of two: `exp2` is vectorised on every processor, `exp` is several times slower."""
+
 SAFE_RISE = 30.0
 """How far a logit may lie above a row's reference level before the row is rescaled (exp(88) overflows fp32)."""
 
@@ -151,12 +154,12 @@ class _Stats:
         self.highest = torch.maximum(self.highest, tile_high)
 
     def add(self, shifted: torch.Tensor, exp: torch.Tensor, outputs: frozenset[str]) -> None:
-        """Add one tile: `shifted = logits - level` and `exp = e^shifted`, both `[c, v]` fp32."""
+        """Add one tile: `shifted = (logits - level) log2(e)`, overwritten, and `exp = 2^shifted`, both `[c, v]` fp32."""
         self.total += exp.sum(-1)
         if "entropy" in outputs:
-            self.weighted += torch.linalg.vecdot(exp, shifted)
+            self.weighted += shifted.mul_(exp).sum(-1).mul_(1 / LOG2_E)
         if "log_sum_sq_probs" in outputs:
-            self.squares += torch.linalg.vecdot(exp, exp)
+            self.squares += torch.mul(exp, exp, out=shifted).sum(-1)
 
     def scores(self, outputs: frozenset[str], vocabulary: int) -> tuple[torch.Tensor | None, ...]:
         """The fields of `TokenScores` in order."""
@@ -263,10 +266,10 @@ def _project(
             stats.level = stats.highest.clone()
         elif bool((stats.highest - stats.level).max() > SAFE_RISE):
             _lift(stats, store, start)
-        shifted = logits.sub_(stats.level[:, None])
+        shifted = torch.add(stats.level.mul(-LOG2_E)[:, None], logits, alpha=LOG2_E, out=logits)
         direct = store is not None and store.dtype == torch.float32
         exp = store[:, start:stop] if direct and store is not None else exps[:, : stop - start]
-        torch.exp(shifted, out=exp)
+        torch.exp2(shifted, out=exp)
         stats.add(shifted, exp, outputs)
         if store is not None and not direct:
             store[:, start:stop] = exp
@@ -338,7 +341,8 @@ def _backward_again(
             stop = min(start + COLUMNS, len(weight))
             logits = _tile(narrow[rows], head, bias, settings, (start, stop), product)
             slope = settings.slope(logits)
-            error = logits.sub_(log_total[rows, None]).exp_().mul_(-grad[rows, None])
+            error = torch.add(log_total[rows].mul(-LOG2_E)[:, None], logits, alpha=LOG2_E, out=logits)
+            error = error.exp2_().mul_(-grad[rows, None])
             local = targets[rows] - start
             here = ((local >= 0) & (local < stop - start)).nonzero().flatten()
             error[here, local[here]] += grad[rows][here]

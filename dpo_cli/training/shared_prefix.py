@@ -18,6 +18,7 @@ pairs, and the engine is used only where they agree. Numbers never change silent
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import types
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,12 @@ def install_shared_prefix(trainer: DPOTrainer) -> str | None:
     outputs = frozenset({"entropy", "mean_logits", "is_top1"} | ({"log_sum_sq_probs"} if trainer.use_weighting else set()))
     installed: list[Any] = []
     for model in models:
-        reason = install_forward(model, outputs if model is policy else frozenset(), trainer.accelerator.autocast)
+        # The policy is called inside of the trainer's autocast; a reference was wrapped in its own, which is replaced here.
+        reason = (
+            install_forward(model, outputs)
+            if model is policy
+            else install_forward(model, frozenset(), trainer.accelerator.autocast)
+        )
         if reason is not None:
             for done in installed:
                 remove_forward(done)
@@ -70,13 +76,13 @@ def install_shared_prefix(trainer: DPOTrainer) -> str | None:
     return None
 
 
-def install_forward(model: Any, outputs: frozenset[str], autocast: Any) -> str | None:
+def install_forward(model: Any, outputs: frozenset[str], autocast: Any = contextlib.nullcontext) -> str | None:
     """Replace the fused forward of one causal LM (see `install_shared_prefix`).
 
     Args:
         model: A transformers causal LM that TRL has given a fused LM head, adapters inside allowed.
         outputs: The fields TRL will read besides `log_probs`.
-        autocast: A function that returns the trainer's autocast context.
+        autocast: A function that returns the context to run the forward in.
 
     Returns:
         None, or the reason why the model stays as it was.
@@ -89,7 +95,7 @@ def install_forward(model: Any, outputs: frozenset[str], autocast: Any) -> str |
     plug_in(text_config)
     model.forward = types.MethodType(_forward_in_place_of(before, outputs, autocast, text_config), model)
     model._forward_before_engine = before  # noqa: SLF001 - kept on the model, so that removal needs no registry
-    reason = _reason_by_trial(model, before)
+    reason = _reason_by_trial(model, before, autocast)
     if reason is not None:
         remove_forward(model)
     return reason
@@ -209,21 +215,22 @@ def _reason_by_config(model: Any, config: Any) -> str | None:
     return next((f"{config.model_type}: {reason}" for applies, reason in checks if applies), None)
 
 
-def _reason_by_trial(model: Any, before: Any) -> str | None:
+def _reason_by_trial(model: Any, before: Any, autocast: Any) -> str | None:
     """Let both forwards score made-up pairs; a difference or an error is a reason not to use the engine."""
     name = model.config.get_text_config().model_type
     batch = _trial_batch(model)
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), autocast():
+            coarse = model.dtype != torch.float32 or torch.is_autocast_enabled(model.device.type)
             expected = before(**batch, fused_lm_head=True).log_probs
             found = model.forward(**batch, fused_lm_head=True).log_probs
     except _TRIAL_ERRORS as error:
         return f"{name}: {type(error).__name__}: {error}"
     finally:
         model.train(training)
-    tolerance = 1e-4 if expected.dtype == model.dtype == torch.float32 else 5e-2
+    tolerance = 5e-2 if coarse else 1e-4
     if not torch.allclose(found.float(), expected.float(), rtol=tolerance, atol=tolerance):
         worst = float((found - expected).abs().max())
         return f"{name}: a trial differed from TRL's forward by {worst:.2g} in a token's log-probability"
