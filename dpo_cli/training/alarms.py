@@ -182,8 +182,8 @@ def _nothing_to_learn(seen: Seen) -> str | None:
 def _ruined(seen: Seen) -> str | None:
     """The loss is far above where it began: a step was so large that the model is gone."""
     losses = seen.figures("loss")
-    if len(losses) < _FEW_LOGS or losses[-1] <= _RUINED_LOSS * max(losses[0], 1.0):
-        return None
+    if len(losses) < _FEW_LOGS or not losses[-1] > _RUINED_LOSS * max(losses[0], 1.0):
+        return None  # a loss that is no number is another alarm
     return (
         f"The loss has risen from {losses[0]:.2f} to {losses[-1]:.2f}: the updates are destroying the model."
     )
