@@ -25,17 +25,17 @@ class Recipe:
     """How the shipped weights were made."""
 
     seed: int = 0
-    steps: int = 6000
+    steps: int = 6500
     batch_size: int = 64
     learning_rate: float = 2e-3
     warmup: int = 200
     decay_share: float = 0.5
     weight_decay: float = 0.05
     threads: int = 1
-    hidden: int = 160
+    hidden: int = 128
     layers: int = 4
-    heads: int = 5
-    mlp: int = 448
+    heads: int = 4
+    mlp: int = 384
 
 
 Encoded = tuple[list[int], int]
