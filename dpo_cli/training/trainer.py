@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -179,12 +180,8 @@ class DPOTrainerWrapper:
     def write_model(self, folder: Path) -> None:
         """Write the model or adapter in safetensors, and the tokenizer, into an existing folder."""
         if isinstance(self.model, PeftModel):
-            # A path inside of a package or a hub cache means nothing elsewhere; the name that the user gave does.
-            base = self.located.weights
-            self.model.peft_config["default"].base_model_name_or_path = (
-                str(base.folder.resolve()) if Path(base.name).expanduser().is_dir() else base.name
-            )
             self.model.save_pretrained(str(folder), selected_adapters=["default"])
+            _name_base(folder / "adapter_config.json", self.located.weights)
         else:
             self.model.save_pretrained(str(folder))
         self.tokenizer.save_pretrained(str(folder))
@@ -308,6 +305,14 @@ def load_policy(
         located, dtype="float32", device=device or config.device, trust_remote_code=trust, trainable=True
     )
     return model, tokenizer
+
+
+def _name_base(file: Path, base: LocatedModel) -> None:
+    """Name an adapter's base as the user did: a path inside of a package or a hub cache means nothing elsewhere."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    is_folder = Path(base.name).expanduser().is_dir()
+    config["base_model_name_or_path"] = str(base.folder.resolve()) if is_folder else base.name
+    file.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _device(wanted: str, *, use_gpu: bool) -> str:
