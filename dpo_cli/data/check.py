@@ -9,6 +9,7 @@ from dpo_cli.data.findings import ADVICE, NO_TEMPLATE, Finding
 from dpo_cli.data.inspect import Inspector
 from dpo_cli.data.options import Options, open_reader
 from dpo_cli.data.pairs import fingerprint
+from dpo_cli.data.reading import PairReader
 from dpo_cli.data.tokenized import PairTokenizer, TruncationMode, missing_template
 from dpo_cli.data.walk import Walk
 from dpo_cli.events import OnEvent, ignore
@@ -60,7 +61,7 @@ class CheckResult:
 
 
 def check_pairs(
-    dataset: str | Dataset,
+    dataset: str | Dataset | PairReader,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_length: int | None = None,
@@ -72,7 +73,7 @@ def check_pairs(
     but for some 40 bytes a row.
 
     Args:
-        dataset: A file, a folder, a hub id, or a data set in memory.
+        dataset: A file, a folder, a hub id, a data set in memory, or a reader of one of these.
         tokenizer: The policy's; None leaves out what depends on it.
         max_length: Longest prompt plus completion in tokens; None cuts nothing.
         truncation_mode: Which end of a longer pair is kept.
@@ -83,7 +84,7 @@ def check_pairs(
         DataError: The data set cannot be read, or has no known layout.
         ConfigError: There is no such format.
     """
-    reader = open_reader(dataset, options)
+    reader = dataset if isinstance(dataset, PairReader) else open_reader(dataset, options)
     tokens = None
     if tokenizer is not None:
         tokens = PairTokenizer(tokenizer, max_length=max_length, truncation_mode=truncation_mode)

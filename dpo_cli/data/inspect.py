@@ -59,7 +59,7 @@ class Inspector:
         self._rules = TokenizerRules(tokenizer.tokenizer if tokenizer is not None else None)
         self._eval_prompts = eval_prompts
         self._found = {test: _Rows() for test in ROW_FINDINGS}
-        self._leaked, self._near = _Rows(), _Rows()
+        self._leaked, self._near, self._longer = _Rows(), _Rows(), _Rows()
         self._numbers, self._pairs, self._swapped = array("Q"), array("Q"), array("Q")
         self._alike = NearDuplicates()
         self._known: set[int] = set()
@@ -76,7 +76,8 @@ class Inspector:
         if prompt in self._eval_prompts:
             self._leaked.add(kept.number)
         self._compare(seen)
-        self.lengths.add(seen)
+        if self.lengths.add(seen) > 0:
+            self._longer.add(kept.number)
         if self.view is None and kept.tokens is not None and self._tokenizer is not None:
             self.view = token_view(kept.number, kept.tokens, self._tokenizer)
 
@@ -111,7 +112,7 @@ class Inspector:
         if self.lengths.length_alone_wins():
             share = self.lengths.longer_share() or 0.0
             detail = f"Preferring the longer completion is right in {share:.0%} of the pairs that differ in length."
-            found.append(Finding(LENGTH, self.lengths.longer, [], ADVICE[LENGTH], detail))
+            found.append(Finding(LENGTH, self.lengths.longer, self._longer.first, ADVICE[LENGTH], detail))
         return found
 
     def _row_findings(self, pairs: int) -> list[Finding]:

@@ -32,8 +32,12 @@ class Lengths:
         self.longer = 0
         self.shorter = 0
 
-    def add(self, seen: Seen) -> None:
-        """Take a pair in."""
+    def add(self, seen: Seen) -> int:
+        """Take a pair in.
+
+        Returns:
+            How much longer chosen is than rejected.
+        """
         tokens = seen.kept.tokens
         if tokens is None:
             sizes = len(seen.prompt), len(seen.chosen), len(seen.rejected)
@@ -45,6 +49,7 @@ class Lengths:
             self._of[part].append(size)
         self.longer += sizes[1] > sizes[2]
         self.shorter += sizes[1] < sizes[2]
+        return sizes[1] - sizes[2]
 
     def longer_share(self) -> float | None:
         """Share of pairs whose chosen is the longer one, of those that differ in length; None when none does."""
