@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.findings import ADVICE
-from dpo_cli.data.formats import FORMATS
 from dpo_cli.data.pairs import REASONS
 from dpo_cli.data.rows import FileDamage
 from dpo_cli.errors import DataError
@@ -131,15 +130,6 @@ class Accounting:
                 hint=f"{self._advice()} Or pass --allow-drops to train on the rest.",
             )
         return None
-
-    def summary(self) -> str:
-        """One line: "rows read: 300 = pairs kept: 298 + rows dropped: 2 (empty completion: 2)"."""
-        counts = ", ".join(f"{reason}: {count:,}" for reason, count in self.dropped.items())
-        dropped = f"{self.dropped_rows:,}" + (f" ({counts})" if counts else "")
-        return (
-            f"{self.source}: rows read: {self.read:,} = pairs kept: {self.kept:,} + rows dropped: {dropped}"
-            f" [{FORMATS[self.format].title}]"
-        )
 
     def _advice(self) -> str:
         """What to do about the commonest reason."""

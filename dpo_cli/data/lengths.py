@@ -64,7 +64,8 @@ class Lengths:
         share, square = self.longer / differ, _Z * _Z
         centre = share + square / (2 * differ)
         spread = _Z * ((share * (1 - share) + square / (4 * differ)) / differ) ** 0.5
-        return (centre - spread) / (1 + square / differ) > LENGTH_ALONE
+        lower_end: float = (centre - spread) / (1 + square / differ)
+        return lower_end > LENGTH_ALONE
 
     def to_json(self) -> dict[str, Any]:
         """Unit, figures of each part, and a histogram whose bins all parts share.
@@ -76,7 +77,9 @@ class Lengths:
         """
         import numpy as np
 
-        values = {part: np.frombuffer(lengths, dtype=np.uint32) for part, lengths in self._of.items() if lengths}
+        values = {
+            part: np.frombuffer(lengths, dtype=np.uint32) for part, lengths in self._of.items() if lengths
+        }
         share = self.longer_share()
         result: dict[str, Any] = {
             "unit": self._unit,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from dpo_cli.data.arrow import PairTable
 from dpo_cli.data.check import CheckResult, conclude
-from dpo_cli.data.inspect import Inspector
-from dpo_cli.data.options import Options, open_reader
+from dpo_cli.data.inspection import Inspector
+from dpo_cli.data.options import LayoutOptions, Options, open_reader
 from dpo_cli.data.pairs import fingerprint
 from dpo_cli.data.split import PromptSplit, split_by_prompt
 from dpo_cli.data.tokenized import PairTokenizer, TruncationMode
@@ -61,12 +61,15 @@ class LoadedPairs:
         if self.eval_accounting is not None:
             content["eval"] = self.eval_accounting.to_json()
         if self.check is not None:
-            content |= {"findings": [one.to_json() for one in self.check.findings], "lengths": self.check.lengths}
+            content |= {
+                "findings": [one.to_json() for one in self.check.findings],
+                "lengths": self.check.lengths,
+            }
         return content
 
 
 def load_dpo_dataset(
-    dataset_name: str, split: str = "train", max_samples: int | None = None, **options: Unpack[Options]
+    dataset_name: str, split: str = "train", max_samples: int | None = None, **options: Unpack[LayoutOptions]
 ) -> Dataset:
     """Load preference pairs in TRL's layout.
 
@@ -86,7 +89,7 @@ def load_dpo_dataset(
             (`allow_drops=True` takes the rest nonetheless).
         ConfigError: There is no such format.
     """
-    return load_pairs(dataset_name, **{**options, "split": split, "max_samples": max_samples}).train
+    return load_pairs(dataset_name, **Options(split=split, max_samples=max_samples, **options)).train
 
 
 def load_pairs(
@@ -130,7 +133,9 @@ def load_pairs(
     if held := options.get("eval_dataset"):
         part: Options = {**options, "max_samples": None}
         evaluation = _read(held, part, tokens, on_event, stage="reading held-out pairs", hash_prompts=inspect)
-    inspector = Inspector(tokens, frozenset(evaluation.prompts) if evaluation else frozenset()) if inspect else None
+    inspector = (
+        Inspector(tokens, frozenset(evaluation.prompts) if evaluation else frozenset()) if inspect else None
+    )
     train = _read(dataset, options, tokens, on_event, hash_prompts=bool(fraction), inspector=inspector)
     split = split_by_prompt(train.prompts, fraction) if fraction else None
     eval_set, eval_pairs = None, 0
@@ -147,7 +152,9 @@ def load_pairs(
         format=train.walk.format.name,
         train_pairs=train_pairs,
         eval_pairs=eval_pairs,
-        check=conclude(inspector, train.walk, evaluation.walk if evaluation else None, None, options) if inspector else None,
+        check=conclude(inspector, train.walk, evaluation.walk if evaluation else None, None, options)
+        if inspector
+        else None,
     )
 
 

@@ -26,10 +26,12 @@ def check(config: CheckConfig, on_event: OnEvent = ignore) -> CheckResult:
         UserError: A setting, the model's tokenizer or the data set is wrong.
     """
     if config.dataset is None:
-        raise ConfigError("DATASET: is needed", hint="Name a file, a folder or a hub id: dpo check pairs.jsonl")
+        raise ConfigError(
+            "DATASET: is needed", hint="Name a file, a folder or a hub id: dpo check pairs.jsonl"
+        )
     from dpo_cli.data.options import open_reader
 
-    options: Options = {name: getattr(config, name) for name in DataConfig.model_fields if name != "dataset"}  # type: ignore[assignment,misc]
+    options: Options = {name: getattr(config, name) for name in DataConfig.model_fields if name != "dataset"}  # type: ignore[assignment]
     reader = open_reader(config.dataset, options)  # a missing file is said before a model is looked for
     located = locate_model(config.model, revision=config.model_revision)
     stages = Stages(on_event)
@@ -37,7 +39,9 @@ def check(config: CheckConfig, on_event: OnEvent = ignore) -> CheckResult:
         from dpo_cli.data.check import check_pairs
         from dpo_cli.models.loading import load_tokenizer
 
-        tokenizer = load_tokenizer(located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template)
+        tokenizer = load_tokenizer(
+            located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
+        )
     with stages.stage("reading pairs"):
         return check_pairs(
             reader,

@@ -27,7 +27,6 @@ _STYLES: Final[dict[Kind, str]] = {
 }
 """How each kind of token is drawn."""
 
-_REJECTED: Final[dict[str, str]] = {"completion": "red", "special completion": "bold reverse red"}
 _ROWS_SHOWN: Final = 8
 _BAR: Final = 40
 _TOKENS_SHOWN: Final = 160
@@ -102,7 +101,11 @@ def _show_lengths(lengths: dict[str, Any], console: Console) -> None:
         table.add_row(part, *(f"{value:,.0f}" for value in values))
     console.print(table)
     if lengths["cut"]:
-        console.print(Text(f"{lengths['cut']:,} pairs are longer than max_length {lengths['max_length']:,} and lose an end."))
+        console.print(
+            Text(
+                f"{lengths['cut']:,} pairs are longer than max_length {lengths['max_length']:,} and lose an end."
+            )
+        )
     console.print()
     console.print(_histogram(histogram, unit))
 
@@ -110,7 +113,7 @@ def _show_lengths(lengths: dict[str, Any], console: Console) -> None:
 def _histogram(histogram: dict[str, list[int]], unit: str) -> Table:
     """A bar a bin for chosen and rejected, side by side."""
     edges = histogram["edges"]
-    most = max(max(histogram["chosen"]), max(histogram["rejected"]), 1)
+    most = max(*histogram["chosen"], *histogram["rejected"], 1)
     width = _BAR // 2
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column(unit, justify="right", no_wrap=True)
@@ -140,7 +143,11 @@ def _show_view(result: CheckResult, console: Console) -> None:
     console.print()
     cut = ", cut at max_length" if view.cut else ""
     console.print(Text(f"Row {view.row} as the model sees it{cut}: one box a token", style="dim"))
-    for name, spans, styles in (("chosen", view.chosen, _STYLES), ("rejected", view.rejected, {**_STYLES, **_REJECTED})):
+    rejected = {kind: style.replace("green", "red") for kind, style in _STYLES.items()}
+    for name, spans, styles in (
+        ("chosen", view.chosen, _STYLES),
+        ("rejected", view.rejected, rejected),
+    ):
         console.print()
         console.print(Text(name, style="bold"))
         console.print(_tokens(spans, styles))
@@ -152,7 +159,9 @@ def _tokens(spans: Sequence[Span], styles: dict[Any, str]) -> Text:
     for is_prompt, group in itertools.groupby(spans, lambda span: span[1].endswith("prompt")):
         tokens = list(group)
         hidden = len(tokens) - _TOKENS_SHOWN
-        start, end = (tokens, []) if hidden <= 0 else (tokens[: _TOKENS_SHOWN // 2], tokens[-_TOKENS_SHOWN // 2 :])
+        start, end = (
+            (tokens, []) if hidden <= 0 else (tokens[: _TOKENS_SHOWN // 2], tokens[-_TOKENS_SHOWN // 2 :])
+        )
         _append(text, start, styles)
         if hidden > 0:
             text.append(f" ... {hidden:,} more tokens ... ", style="italic dim")

@@ -54,7 +54,9 @@ class Inspector:
         eval_prompts: Fingerprints of prompts held out for evaluation.
     """
 
-    def __init__(self, tokenizer: PairTokenizer | None = None, eval_prompts: Collection[int] = frozenset()) -> None:
+    def __init__(
+        self, tokenizer: PairTokenizer | None = None, eval_prompts: Collection[int] = frozenset()
+    ) -> None:
         self._tokenizer = tokenizer
         self._rules = TokenizerRules(tokenizer.tokenizer if tokenizer is not None else None)
         self._eval_prompts = eval_prompts
@@ -96,7 +98,13 @@ class Inspector:
     def findings(self, accounting: Accounting) -> list[Finding]:
         """All findings: drops first, then those about single pairs, then those about the set."""
         found = [
-            Finding(reason, count, list(accounting.rows[reason][:SHOWN_ROWS]), ADVICE[reason], str(accounting.examples[reason][0]))
+            Finding(
+                reason,
+                count,
+                list(accounting.rows[reason][:SHOWN_ROWS]),
+                ADVICE[reason],
+                str(accounting.examples[reason][0]),
+            )
             for reason, count in accounting.dropped.items()
         ]
         found += self._row_findings(len(self._numbers))
@@ -126,7 +134,9 @@ class Inspector:
         """Duplicates and contradictions, found by sorting fingerprints: a set of them all would be large."""
         import numpy as np
 
-        numbers = np.frombuffer(self._numbers, dtype=np.uint64) if self._numbers else np.empty(0, dtype=np.uint64)
+        numbers = (
+            np.frombuffer(self._numbers, dtype=np.uint64) if self._numbers else np.empty(0, dtype=np.uint64)
+        )
         pairs = np.frombuffer(self._pairs, dtype=np.uint64) if self._pairs else numbers
         swapped = np.frombuffer(self._swapped, dtype=np.uint64) if self._swapped else numbers
         first = np.zeros(len(pairs), dtype=bool)
