@@ -6,6 +6,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from dpo_cli.data.findings import ADVICE
 from dpo_cli.data.pairs import REASONS
 from dpo_cli.data.rows import FileDamage
 from dpo_cli.errors import DataError
@@ -112,12 +113,12 @@ class Accounting:
         if self.kept == 0:
             return DataError(
                 f"{self.source}: none of {self.read:,} rows is a pair to train on ({self._first()}).",
-                hint="`dpo check` shows what each row lacks.",
+                hint=self._advice() or "Is it the right file?",
             )
         if strict and self.rows:
             return DataError(
                 f"{self.source}: {self.dropped_rows:,} of {self.read:,} rows would be dropped ({self._first()}).",
-                hint="Mend the rows, or leave out --strict.",
+                hint=f"{self._advice()} Or leave out --strict.",
             )
         if self.damage and not allow_drops:
             drop, advice = self.damage[0]
@@ -126,9 +127,14 @@ class Accounting:
             return DataError(
                 f"{self.source}: {self.dropped_rows:,} of {self.read:,} rows would be dropped, more than a tenth"
                 f" ({self._first()}).",
-                hint="Mend the rows, or pass --allow-drops to train on the rest.",
+                hint=f"{self._advice()} Or pass --allow-drops to train on the rest.",
             )
         return None
+
+    def _advice(self) -> str:
+        """What to do about the commonest reason."""
+        most = max(self.dropped, key=lambda reason: len(self.rows[reason]), default=None)
+        return ADVICE[most] if most else ""
 
     def _first(self) -> str:
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in self.dropped.items())

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 from dpo_cli.errors import DataError
 
 if TYPE_CHECKING:
-
     from datasets import Dataset, Features
 
     from dpo_cli.data.pairs import Pair, Text

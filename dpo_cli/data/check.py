@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 from dpo_cli.data.findings import ADVICE, NO_TEMPLATE, Finding
-from dpo_cli.data.inspect import Inspector
+from dpo_cli.data.inspection import Inspector
 from dpo_cli.data.options import Options, open_reader
 from dpo_cli.data.pairs import fingerprint
+from dpo_cli.data.reading import PairReader
 from dpo_cli.data.tokenized import PairTokenizer, TruncationMode, missing_template
 from dpo_cli.data.walk import Walk
 from dpo_cli.events import OnEvent, ignore
@@ -60,7 +61,7 @@ class CheckResult:
 
 
 def check_pairs(
-    dataset: str | Dataset,
+    dataset: str | Dataset | PairReader,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_length: int | None = None,
@@ -68,11 +69,12 @@ def check_pairs(
     on_event: OnEvent = ignore,
     **options: Unpack[Options],
 ) -> CheckResult:
-    """Read a data set as training would, and say what is wrong with it. Memory does not grow with its size,
-    but for some 40 bytes a row.
+    """Read a data set as training would, and say what is wrong with it.
+
+    Memory does not grow with the size of the data, but for some 40 bytes a row.
 
     Args:
-        dataset: A file, a folder, a hub id, or a data set in memory.
+        dataset: A file, a folder, a hub id, a data set in memory, or a reader of one of these.
         tokenizer: The policy's; None leaves out what depends on it.
         max_length: Longest prompt plus completion in tokens; None cuts nothing.
         truncation_mode: Which end of a longer pair is kept.
@@ -83,13 +85,18 @@ def check_pairs(
         DataError: The data set cannot be read, or has no known layout.
         ConfigError: There is no such format.
     """
-    reader = open_reader(dataset, options)
+    reader = dataset if isinstance(dataset, PairReader) else open_reader(dataset, options)
     tokens = None
     if tokenizer is not None:
         tokens = PairTokenizer(tokenizer, max_length=max_length, truncation_mode=truncation_mode)
     problem: DpoError | None = None
     first = next((row.pair for row in reader if row.pair is not None), None)
-    if tokens is not None and first is not None and first.conversational and not tokens.tokenizer.chat_template:
+    if (
+        tokens is not None
+        and first is not None
+        and first.conversational
+        and not tokens.tokenizer.chat_template
+    ):
         problem, tokens = missing_template(), None
     held_prompts: set[int] = set()
     held: Walk | None = None
@@ -119,7 +126,9 @@ def conclude(
     strict, allow_drops = options.get("strict", False), options.get("allow_drops", False)
     findings = inspector.findings(walk.accounting)
     if problem is not None:
-        findings.insert(0, Finding(NO_TEMPLATE, walk.accounting.read, [], ADVICE[NO_TEMPLATE], problem.message))
+        findings.insert(
+            0, Finding(NO_TEMPLATE, walk.accounting.read, [], ADVICE[NO_TEMPLATE], problem.message)
+        )
     for part in (walk, held):
         if problem is None and part is not None:
             problem = part.accounting.verdict(strict=strict, allow_drops=allow_drops)

@@ -10,16 +10,17 @@ import gzip
 import re
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from dpo_cli.data.json_rows import read_json
-from dpo_cli.data.rows import RawRow
 from dpo_cli.data.table_rows import read_arrow, read_csv, read_parquet
 from dpo_cli.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from dpo_cli.data.rows import RawRow
 
 
 FILES: Final[dict[str, Callable[[BinaryIO, str, str], Iterator[RawRow]]]] = {
@@ -153,17 +154,18 @@ def local_source(path: Path, name: str, split: str) -> Source:
     return Files(name, [path], split, {path: name})
 
 
-_SPLITS: Final = {
+SPLITS: Final = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+"""Words in file names that say which split a file belongs to, as the hub reads them."""
 
 
-def _split_of(path: Path, root: Path) -> str:
-    """The split that a file belongs to by its name, as the hub reads names; empty when it names none."""
-    words = re.split(r"[^a-zA-Z]+", str(path.relative_to(root)).casefold())
-    return next((split for split, names in _SPLITS.items() if set(names) & set(words)), "")
+def split_of(path: PurePath) -> str:
+    """The split that a relative path names, in its folders or its file name; empty when it names none."""
+    words = set(re.split(r"[^a-z]+", str(path).casefold()))
+    return next((split for split, names in SPLITS.items() if words & set(names)), "")
 
 
 def _folder(path: Path, name: str, split: str) -> Files:
@@ -180,8 +182,8 @@ def _folder(path: Path, name: str, split: str) -> Files:
             f"the folder {name} has no data files.",
             hint=f"Known are {', '.join(FILES)}, each also with .gz after it.",
         )
-    wanted = next((known for known, names in _SPLITS.items() if split in names), split)
-    by_split = {item: _split_of(item, path) for item in files}
+    wanted = next((known for known, names in SPLITS.items() if split in names), split)
+    by_split = {item: split_of(item.relative_to(path)) for item in files}
     chosen = [item for item in files if by_split[item] == wanted]
     if not chosen and wanted == "train":
         chosen = [item for item in files if not by_split[item]]

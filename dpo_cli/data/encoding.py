@@ -86,7 +86,8 @@ class TripleEncoder:
         some = triples[: self._to_probe]
         self._to_probe -= len(some)
         whole = [
-            self._tokenizer(list(triple), add_special_tokens=False, verbose=False)["input_ids"] for triple in some
+            self._tokenizer(list(triple), add_special_tokens=False, verbose=False)["input_ids"]
+            for triple in some
         ]
         joined = [[start + end for end in ends] for start, *ends in made[: len(some)]]
         if whole == joined:
@@ -131,4 +132,6 @@ def safe_marks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 def _crosses(other: str, mark: str) -> bool:
     """Whether a match of `other` can begin before `mark` and reach into it."""
-    return any(mark.startswith(other[start:]) or other.startswith(mark, start) for start in range(1, len(other)))
+    return any(
+        mark.startswith(other[start:]) or other.startswith(mark, start) for start in range(1, len(other))
+    )

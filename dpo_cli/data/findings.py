@@ -6,6 +6,7 @@ a whole (duplicates, length) are made in `check.py` and have their advice in `AD
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -129,7 +130,11 @@ class TokenizerRules:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase | None) -> None:
-        tokens = [str(token) for token in tokenizer.all_special_tokens] if tokenizer is not None else WELL_KNOWN_TOKENS
+        tokens = (
+            [str(token) for token in tokenizer.all_special_tokens]
+            if tokenizer is not None
+            else WELL_KNOWN_TOKENS
+        )
         self.bos = tokenizer.bos_token_id if tokenizer is not None else None
         self.eos = tokenizer.eos_token_id if tokenizer is not None else None
         self.eos_text = str(tokenizer.eos_token or "") if tokenizer is not None else ""
@@ -187,14 +192,18 @@ def _doubled_bos(seen: Seen) -> bool:
 
 def _doubled_eos(seen: Seen) -> bool:
     tokens, eos = seen.kept.tokens, seen.rules.eos
-    return tokens is not None and eos is not None and (_twice(tokens.chosen, eos) or _twice(tokens.rejected, eos))
+    return (
+        tokens is not None
+        and eos is not None
+        and (_twice(tokens.chosen, eos) or _twice(tokens.rejected, eos))
+    )
 
 
 def _twice(ids: Sequence[int], token: int) -> bool:
     """Whether a token stands directly after itself."""
     if ids.count(token) < 2:  # noqa: PLR2004 - twice
         return False
-    return any(one == other == token for one, other in zip(ids, ids[1:], strict=False))
+    return any(one == other == token for one, other in itertools.pairwise(ids))
 
 
 def _prompt_differs(seen: Seen) -> bool:
@@ -221,12 +230,17 @@ def _has_placeholder(text: str) -> bool:
     return ("{" in text or "[" in text or "<<" in text) and _PLACEHOLDER.search(text) is not None
 
 
+_NOT: Final = (
+    r"(?:can(?:no|'|\u2019)t|cannot|am unable to|am not able to|won(?:'|\u2019)t|will not|must decline to)"
+)
+_HELP: Final = (
+    "help|assist|provide|fulfil|comply|do that|answer|create|write|support|engage|discuss|generate|give|share"
+)
 _REFUSAL: Final = re.compile(
-    r"\s*(?:I'?m sorry|I’m sorry|I am sorry|I apologi[sz]e|Sorry|Unfortunately|I regret)\b[^.\n]{0,60}?"
-    r"\b(?:can(?:no|'|’)t|cannot|unable|not able|won(?:'|’)t|not going to|must decline)\b"
-    r"|\s*I (?:can(?:no|'|’)t|cannot|won(?:'|’)t|will not|am unable to|am not able to|must decline)"
-    r" (?:to )?(?:help|assist|provide|fulfil|comply|do that|answer|create|write|support|engage|discuss|generate|give|share)"
-    r"|\s*As an AI(?: language model| assistant)?,? I (?:can(?:no|'|’)t|cannot|am (?:unable|not able)|do not|don(?:'|’)t)",
+    r"\s*(?:I(?:'|\u2019| a)?m sorry|I apologi[sz]e|Sorry|Unfortunately|I regret)\b[^.\n]{0,60}?"
+    rf"\b(?:{_NOT}|unable|not able|not going to)\b"
+    rf"|\s*I {_NOT} (?:{_HELP})"
+    rf"|\s*As an AI(?: language model| assistant)?,? I (?:{_NOT}|do not|don(?:'|\u2019)t)",
     re.IGNORECASE,
 )
 

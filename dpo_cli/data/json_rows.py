@@ -99,12 +99,19 @@ def _read_lines(stream: BinaryIO, source: str, head: bytes) -> Iterator[RawRow]:
             yield RawRow(number, source, line_number, None, problem)
         except UnicodeDecodeError as error:
             yield RawRow(number, source, line_number, None, not_utf8(error))
+        except RecursionError:
+            yield RawRow(
+                number, source, line_number, None, RowProblem(UNREADABLE, "objects are nested too deeply")
+            )
         except ValueError as error:
-            if not whole:
-                problem: RowProblem = FileDamage(f"the last line is cut off ({_why(error)})")
-            else:
-                problem = RowProblem(UNREADABLE, f"no JSON: {_why(error)}")
-            yield RawRow(number, source, line_number, None, problem)
+            cut = FileDamage(f"the last line is cut off ({_why(error)})")
+            yield RawRow(
+                number,
+                source,
+                line_number,
+                None,
+                RowProblem(UNREADABLE, f"no JSON: {_why(error)}") if whole else cut,
+            )
         else:
             yield RawRow(number, source, line_number, data, None)
 

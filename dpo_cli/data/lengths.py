@@ -32,8 +32,12 @@ class Lengths:
         self.longer = 0
         self.shorter = 0
 
-    def add(self, seen: Seen) -> None:
-        """Take a pair in."""
+    def add(self, seen: Seen) -> int:
+        """Take a pair in.
+
+        Returns:
+            How much longer chosen is than rejected.
+        """
         tokens = seen.kept.tokens
         if tokens is None:
             sizes = len(seen.prompt), len(seen.chosen), len(seen.rejected)
@@ -45,6 +49,7 @@ class Lengths:
             self._of[part].append(size)
         self.longer += sizes[1] > sizes[2]
         self.shorter += sizes[1] < sizes[2]
+        return sizes[1] - sizes[2]
 
     def longer_share(self) -> float | None:
         """Share of pairs whose chosen is the longer one, of those that differ in length; None when none does."""
@@ -59,7 +64,8 @@ class Lengths:
         share, square = self.longer / differ, _Z * _Z
         centre = share + square / (2 * differ)
         spread = _Z * ((share * (1 - share) + square / (4 * differ)) / differ) ** 0.5
-        return (centre - spread) / (1 + square / differ) > LENGTH_ALONE
+        lower_end: float = (centre - spread) / (1 + square / differ)
+        return lower_end > LENGTH_ALONE
 
     def to_json(self) -> dict[str, Any]:
         """Unit, figures of each part, and a histogram whose bins all parts share.
@@ -71,7 +77,9 @@ class Lengths:
         """
         import numpy as np
 
-        values = {part: np.frombuffer(lengths, dtype=np.uint32) for part, lengths in self._of.items() if lengths}
+        values = {
+            part: np.frombuffer(lengths, dtype=np.uint32) for part, lengths in self._of.items() if lengths
+        }
         share = self.longer_share()
         result: dict[str, Any] = {
             "unit": self._unit,

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 from dpo_cli.data.arrow import PairTable
-from dpo_cli.data.options import Options, open_reader
+from dpo_cli.data.check import CheckResult, conclude
+from dpo_cli.data.inspection import Inspector
+from dpo_cli.data.options import LayoutOptions, Options, open_reader
 from dpo_cli.data.pairs import fingerprint
 from dpo_cli.data.split import PromptSplit, split_by_prompt
 from dpo_cli.data.tokenized import PairTokenizer, TruncationMode
@@ -41,6 +43,7 @@ class LoadedPairs:
         format: The layout's name, a key of `FORMATS`.
         train_pairs: How many pairs `train` has (a stream does not know it).
         eval_pairs: How many pairs `eval` has; 0 when there is none.
+        check: Findings about the data; None unless they were asked for.
     """
 
     train: Dataset | IterableDataset
@@ -50,17 +53,23 @@ class LoadedPairs:
     format: str
     train_pairs: int
     eval_pairs: int
+    check: CheckResult | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of `data.json`."""
         content = self.accounting.to_json() | {"train_pairs": self.train_pairs, "eval_pairs": self.eval_pairs}
         if self.eval_accounting is not None:
             content["eval"] = self.eval_accounting.to_json()
+        if self.check is not None:
+            content |= {
+                "findings": [one.to_json() for one in self.check.findings],
+                "lengths": self.check.lengths,
+            }
         return content
 
 
 def load_dpo_dataset(
-    dataset_name: str, split: str = "train", max_samples: int | None = None, **options: Unpack[Options]
+    dataset_name: str, split: str = "train", max_samples: int | None = None, **options: Unpack[LayoutOptions]
 ) -> Dataset:
     """Load preference pairs in TRL's layout.
 
@@ -80,7 +89,7 @@ def load_dpo_dataset(
             (`allow_drops=True` takes the rest nonetheless).
         ConfigError: There is no such format.
     """
-    return load_pairs(dataset_name, **{**options, "split": split, "max_samples": max_samples}).train
+    return load_pairs(dataset_name, **Options(split=split, max_samples=max_samples, **options)).train
 
 
 def load_pairs(
@@ -89,6 +98,7 @@ def load_pairs(
     tokenizer: PreTrainedTokenizerBase | None = None,
     max_length: int | None = None,
     truncation_mode: TruncationMode = "keep_start",
+    inspect: bool = False,
     on_event: OnEvent = ignore,
     **options: Unpack[Options],
 ) -> LoadedPairs:
@@ -99,6 +109,7 @@ def load_pairs(
         tokenizer: The policy's, to drop also what its chat template and `max_length` make useless.
         max_length: Longest prompt plus completion in tokens; None cuts nothing.
         truncation_mode: Which end of a longer pair is kept.
+        inspect: Say also what `dpo check` says, in `LoadedPairs.check`.
         on_event: Called with `Progress`.
         **options: As the fields of `DataConfig`.
 
@@ -118,11 +129,14 @@ def load_pairs(
     if tokenizer is not None:
         tokens = PairTokenizer(tokenizer, max_length=max_length, truncation_mode=truncation_mode)
     fraction = options.get("eval_fraction", 0.0)
-    train = _read(dataset, options, tokens, on_event, stage="reading pairs", hash_prompts=bool(fraction))
     evaluation = None
     if held := options.get("eval_dataset"):
         part: Options = {**options, "max_samples": None}
-        evaluation = _read(held, part, tokens, on_event, stage="reading held-out pairs", hash_prompts=False)
+        evaluation = _read(held, part, tokens, on_event, stage="reading held-out pairs", hash_prompts=inspect)
+    inspector = (
+        Inspector(tokens, frozenset(evaluation.prompts) if evaluation else frozenset()) if inspect else None
+    )
+    train = _read(dataset, options, tokens, on_event, hash_prompts=bool(fraction), inspector=inspector)
     split = split_by_prompt(train.prompts, fraction) if fraction else None
     eval_set, eval_pairs = None, 0
     if evaluation is not None:
@@ -133,11 +147,14 @@ def load_pairs(
     return LoadedPairs(
         train=train_set,
         eval=eval_set,
-        accounting=train.accounting,
-        eval_accounting=evaluation.accounting if evaluation else None,
-        format=train.accounting.format,
+        accounting=train.walk.accounting,
+        eval_accounting=evaluation.walk.accounting if evaluation else None,
+        format=train.walk.format.name,
         train_pairs=train_pairs,
         eval_pairs=eval_pairs,
+        check=conclude(inspector, train.walk, evaluation.walk if evaluation else None, None, options)
+        if inspector
+        else None,
     )
 
 
@@ -147,13 +164,13 @@ class _Pairs:
 
     Attributes:
         reader: To read it again, for a stream.
-        accounting: Its rows.
+        walk: Has read it.
         held: Its kept pairs; None when they are streamed.
         prompts: Fingerprints of the kept pairs' prompts, where a split needs them.
     """
 
     reader: PairReader
-    accounting: Accounting
+    walk: Walk
     held: Dataset | None
     prompts: array[int]
 
@@ -162,9 +179,9 @@ class _Pairs:
     ) -> tuple[Dataset | IterableDataset, int]:
         """The pairs of one side of a split, and how many they are."""
         sides = [split.side(prompt) for prompt in self.prompts] if split is not None else None
-        count = self.accounting.kept if sides is None else sum(side is held_out for side in sides)
+        count = self.walk.accounting.kept if sides is None else sum(side is held_out for side in sides)
         if self.held is None:
-            return _stream(self.reader, self.accounting, split, held_out=held_out), count
+            return _stream(self.reader, self.walk.accounting, split, held_out=held_out), count
         if sides is None:
             return self.held, count
         return self.held.select([row for row, side in enumerate(sides) if side is held_out]), count
@@ -176,8 +193,9 @@ def _read(
     tokenizer: PairTokenizer | None,
     on_event: OnEvent,
     *,
-    stage: str,
+    stage: str = "reading pairs",
     hash_prompts: bool,
+    inspector: Inspector | None = None,
 ) -> _Pairs:
     reader = open_reader(dataset, options)
     walk = Walk(reader, tokenizer, on_event=on_event, stage=stage)
@@ -189,10 +207,12 @@ def _read(
             table.add(kept.pair)
         if hash_prompts:
             prompts.append(fingerprint(kept.pair.prompt))
+        if inspector is not None:
+            inspector.see(kept)
     strict, allow_drops = options.get("strict", False), options.get("allow_drops", False)
     if error := walk.accounting.verdict(strict=strict, allow_drops=allow_drops):
         raise error
-    return _Pairs(reader, walk.accounting, None if streaming else table.dataset(), prompts)
+    return _Pairs(reader, walk, None if streaming else table.dataset(), prompts)
 
 
 def _stream(

@@ -12,11 +12,17 @@ from dpo_cli.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from datasets import Dataset, IterableDataset
+
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def locate(
-    dataset: Any, *, split: str = "train", config: str | None = None, revision: str | None = None
+    dataset: str | Path | Dataset | IterableDataset,
+    *,
+    split: str = "train",
+    config: str | None = None,
+    revision: str | None = None,
 ) -> Source:
     """The rows of a data set.
 

@@ -52,21 +52,24 @@ def is_messages(value: object) -> bool:
 
 def kind(value: object) -> str:
     """What a value is, in a user's words: "a number", "a list of messages", ...."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true or false"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, int | float):
-        return "a number"
     if is_message(value):
         return "a message"
     if is_messages(value):
         return "a list of messages"
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    return "an object" if isinstance(value, dict) else f"a value of type {type(value).__name__}"
+    if value == []:
+        return "an empty list"
+    return _KINDS.get(type(value), f"a value of type {type(value).__name__}")
+
+
+_KINDS: Final[dict[type, str]] = {
+    type(None): "null",
+    bool: "true or false",
+    str: "text",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
 
 
 def text_of(value: object, key: str) -> str:
@@ -234,7 +237,7 @@ def transcript_of(text: str) -> list[Message]:
     """The turns of an Anthropic HH transcript.
 
     Args:
-        text: `\\n\\nHuman: ...\\n\\nAssistant: ...` and so on.
+        text: Turns that begin with `Human:` or `Assistant:` after an empty line.
 
     Returns:
         One message a turn, in order, outer whitespace removed.

@@ -54,7 +54,9 @@ class NearDuplicates:
         words = [_WORD.findall(text.casefold())[:_MOST_WORDS] for text in texts]
         sketch = self._sketch(words)
         candidates = self._index.query(sketch)[:_CANDIDATES]
-        found = any(_alike(words, [text.decode().split() for text in self._words[other]]) for other in candidates)
+        found = any(
+            _alike(words, [text.decode().split() for text in self._words[other]]) for other in candidates
+        )
         self._index.insert(number, sketch, check_duplication=False)
         self._words[number] = [" ".join(text).encode() for text in words]
         return found
@@ -62,13 +64,16 @@ class NearDuplicates:
     def _sketch(self, words: list[list[str]]) -> Any:  # noqa: ANN401 - datasketch has no types
         flat = [word for text in words for word in text]
         sketch = self._empty.copy()
-        sketch.update_batch({f"{one} {other}".encode() for one, other in zip(flat, flat[1:] or [""], strict=False)})
+        sketch.update_batch(
+            {f"{one} {other}".encode() for one, other in zip(flat, flat[1:] or [""], strict=False)}
+        )
         return sketch
 
 
 def _alike(one: list[list[str]], other: list[list[str]]) -> bool:
     return _numbers(one) == _numbers(other) and all(
-        a == b or SequenceMatcher(None, a, b, autojunk=False).ratio() >= _AGREE for a, b in zip(one, other, strict=True)
+        a == b or SequenceMatcher(None, a, b, autojunk=False).ratio() >= _AGREE
+        for a, b in zip(one, other, strict=True)
     )
 
 

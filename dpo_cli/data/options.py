@@ -11,11 +11,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-class Options(TypedDict, total=False):
-    """How a data set is read: the fields of `DataConfig` but `dataset`, with its meanings and defaults."""
+class LayoutOptions(TypedDict, total=False):
+    """How a data set is read: fields of `DataConfig`, with its meanings and defaults."""
 
     dataset_config: str | None
-    split: str
     dataset_revision: str | None
     format: str | None
     prompt_column: str | None
@@ -24,10 +23,16 @@ class Options(TypedDict, total=False):
     system_column: str | None
     eval_dataset: str | None
     eval_fraction: float
-    max_samples: int | None
     streaming: bool
     strict: bool
     allow_drops: bool
+
+
+class Options(LayoutOptions, total=False):
+    """All fields of `DataConfig` but `dataset`."""
+
+    split: str
+    max_samples: int | None
 
 
 def open_reader(dataset: str | Dataset, options: Options) -> PairReader:
@@ -53,4 +58,6 @@ def open_reader(dataset: str | Dataset, options: Options) -> PairReader:
         rejected=options.get("rejected_column"),
         system=options.get("system_column"),
     )
-    return PairReader(source, layout=options.get("format"), columns=columns, max_samples=options.get("max_samples"))
+    return PairReader(
+        source, layout=options.get("format"), columns=columns, max_samples=options.get("max_samples")
+    )

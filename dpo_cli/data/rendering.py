@@ -68,7 +68,9 @@ class ChatRenderer:
             texts.append(text)
         return texts[0], texts[1], texts[2]
 
-    def _one(self, messages: list[Message], tools: list[Any] | None, *, start_answer: bool) -> str | RowProblem:
+    def _one(
+        self, messages: list[Message], tools: list[Any] | None, *, start_answer: bool
+    ) -> str | RowProblem:
         if self._use == "unknown" or tools or any(message.keys() != _PLAIN for message in messages):
             return self._run(messages, tools, start_answer=start_answer)
         key = (start_answer, *[message["role"] for message in messages])
@@ -104,7 +106,9 @@ class ChatRenderer:
         pieces = _GAP.split(rendered)
         return _Skeleton(pieces[::2], [int(index) for index in pieces[1::2]])
 
-    def _run(self, messages: Sequence[Message], tools: list[Any] | None, *, start_answer: bool) -> str | RowProblem:
+    def _run(
+        self, messages: Sequence[Message], tools: list[Any] | None, *, start_answer: bool
+    ) -> str | RowProblem:
         from jinja2.exceptions import TemplateError
 
         try:
@@ -180,7 +184,11 @@ class _Reading:
 
         if isinstance(node, nodes.Getattr) and self._is_message(node.node):
             return str(node.attr)
-        if isinstance(node, nodes.Getitem) and self._is_message(node.node) and isinstance(node.arg, nodes.Const):
+        if (
+            isinstance(node, nodes.Getitem)
+            and self._is_message(node.node)
+            and isinstance(node.arg, nodes.Const)
+        ):
             return str(node.arg.value)
         return None
 
@@ -206,7 +214,9 @@ class _Reading:
         if self._hides(node):
             self._uses.add("unknown")
             return
-        through = isinstance(node, nodes.Output | nodes.Add | nodes.Concat) and (printed or isinstance(node, nodes.Output))
+        through = isinstance(node, nodes.Output | nodes.Add | nodes.Concat) and (
+            printed or isinstance(node, nodes.Output)
+        )
         for child in node.iter_child_nodes():
             self._visit(child, printed=through)
 
@@ -218,7 +228,11 @@ class _Reading:
             return any(name.name in self._lists | self._single for name in node.find_all(nodes.Name))
         if isinstance(node, nodes.Getattr):
             return node.attr in _ELSEWHERE
-        return isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and node.arg.value in _ELSEWHERE
+        return (
+            isinstance(node, nodes.Getitem)
+            and isinstance(node.arg, nodes.Const)
+            and node.arg.value in _ELSEWHERE
+        )
 
     def _visit_index(self, message: Any) -> None:  # noqa: ANN401 - any node
         from jinja2 import nodes
@@ -231,7 +245,10 @@ class _Reading:
         from jinja2 import nodes
 
         if isinstance(node, nodes.Test):
-            return node.name in {"string", "defined", "undefined", "none", "mapping"} and self._key(node.node) is not None
+            return (
+                node.name in {"string", "defined", "undefined", "none", "mapping"}
+                and self._key(node.node) is not None
+            )
         if isinstance(node, nodes.Compare):
             return (
                 isinstance(node.expr, nodes.Const)
@@ -245,6 +262,4 @@ class _Reading:
             for child in [*node.body, *node.else_, *([node.test] if node.test else [])]:
                 self._visit(child, printed=False)
             return True
-        if isinstance(node, nodes.Assign) and self._is_list(node.node):
-            return True
-        return False
+        return isinstance(node, nodes.Assign) and self._is_list(node.node)

@@ -58,7 +58,9 @@ def _spans(ids: Sequence[int], part: Literal["prompt", "completion"], tokenizer:
     waiting: list[int] = []
     for index, token in enumerate(ids):
         if token in special:
-            spans.append((_text([token], tokenizer), "special prompt" if part == "prompt" else "special completion"))
+            spans.append(
+                (_text([token], tokenizer), "special prompt" if part == "prompt" else "special completion")
+            )
             continue
         waiting.append(token)
         text = _text(waiting, tokenizer)

@@ -95,11 +95,20 @@ class PairTokenizer:
         """
         if any(pair.conversational for pair in pairs) and not self.tokenizer.chat_template:
             raise missing_template()
-        rendered = [self._renderer.render(pair) if pair.conversational else self._plain(pair) for pair in pairs]
-        chats = [text for text, pair in zip(rendered, pairs, strict=True) if pair.conversational]
-        plain = [text for text, pair in zip(rendered, pairs, strict=True) if not pair.conversational]
-        shared = iter(self._encoder.triples([triple for triple in chats if isinstance(triple, tuple)]))
-        ids = iter(self._encoder.plain([text for triple in plain for text in triple]))
+        rendered = [
+            self._renderer.render(pair) if pair.conversational else self._plain(pair) for pair in pairs
+        ]
+        readable = [
+            (pair, text)
+            for pair, text in zip(pairs, rendered, strict=True)
+            if not isinstance(text, RowProblem)
+        ]
+        shared = iter(self._encoder.triples([triple for pair, triple in readable if pair.conversational]))
+        ids = iter(
+            self._encoder.plain(
+                [text for pair, triple in readable if not pair.conversational for text in triple]
+            )
+        )
         return [
             text
             if isinstance(text, RowProblem)
@@ -139,22 +148,22 @@ class PairTokenizer:
         for name, ids in (("chosen", tokens.chosen), ("rejected", tokens.rejected)):
             if not ids:
                 return RowProblem(EMPTY, f"{name} has no tokens", name)
-        if self.max_length is None:
-            return None
         longest = len(tokens.prompt) + max(len(tokens.chosen), len(tokens.rejected))
-        if longest <= self.max_length:
+        if self.max_length is None or longest <= self.max_length:
             return None
-        if self.truncation_mode == "keep_start" and len(tokens.prompt) >= self.max_length:
+        return self._cut_problem(tokens, self.max_length)
+
+    def _cut_problem(self, tokens: TokenizedPair, most: int) -> RowProblem | None:
+        if self.truncation_mode == "keep_start" and len(tokens.prompt) >= most:
             return RowProblem(
                 PROMPT_FILLS,
-                f"the prompt has {len(tokens.prompt):,} tokens, max_length is {self.max_length:,}",
+                f"the prompt has {len(tokens.prompt):,} tokens, max_length is {most:,}",
                 "prompt",
             )
         cut = self.cut(tokens)
         if cut.chosen == cut.rejected and cut.chosen_prompt == cut.rejected_prompt:
             return RowProblem(
-                IDENTICAL_CUT,
-                f"chosen and rejected differ only beyond max_length, which is {self.max_length:,}",
+                IDENTICAL_CUT, f"chosen and rejected differ only beyond max_length, which is {most:,}"
             )
         return None
 
@@ -167,7 +176,9 @@ def missing_template() -> ModelError:
     )
 
 
-def _cut_at_prompt(start: list[int], prompt: list[int], chosen: list[int], rejected: list[int]) -> TokenizedPair:
+def _cut_at_prompt(
+    start: list[int], prompt: list[int], chosen: list[int], rejected: list[int]
+) -> TokenizedPair:
     """Cut both sequences where the first of the three differs (`trl.data_utils.common_prefix_length`).
 
     Args:

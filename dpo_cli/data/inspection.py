@@ -54,12 +54,14 @@ class Inspector:
         eval_prompts: Fingerprints of prompts held out for evaluation.
     """
 
-    def __init__(self, tokenizer: PairTokenizer | None = None, eval_prompts: Collection[int] = frozenset()) -> None:
+    def __init__(
+        self, tokenizer: PairTokenizer | None = None, eval_prompts: Collection[int] = frozenset()
+    ) -> None:
         self._tokenizer = tokenizer
         self._rules = TokenizerRules(tokenizer.tokenizer if tokenizer is not None else None)
         self._eval_prompts = eval_prompts
         self._found = {test: _Rows() for test in ROW_FINDINGS}
-        self._leaked, self._near = _Rows(), _Rows()
+        self._leaked, self._near, self._longer = _Rows(), _Rows(), _Rows()
         self._numbers, self._pairs, self._swapped = array("Q"), array("Q"), array("Q")
         self._alike = NearDuplicates()
         self._known: set[int] = set()
@@ -76,7 +78,8 @@ class Inspector:
         if prompt in self._eval_prompts:
             self._leaked.add(kept.number)
         self._compare(seen)
-        self.lengths.add(seen)
+        if self.lengths.add(seen) > 0:
+            self._longer.add(kept.number)
         if self.view is None and kept.tokens is not None and self._tokenizer is not None:
             self.view = token_view(kept.number, kept.tokens, self._tokenizer)
 
@@ -95,7 +98,13 @@ class Inspector:
     def findings(self, accounting: Accounting) -> list[Finding]:
         """All findings: drops first, then those about single pairs, then those about the set."""
         found = [
-            Finding(reason, count, list(accounting.rows[reason][:SHOWN_ROWS]), ADVICE[reason], str(accounting.examples[reason][0]))
+            Finding(
+                reason,
+                count,
+                list(accounting.rows[reason][:SHOWN_ROWS]),
+                ADVICE[reason],
+                str(accounting.examples[reason][0]),
+            )
             for reason, count in accounting.dropped.items()
         ]
         found += self._row_findings(len(self._numbers))
@@ -111,7 +120,7 @@ class Inspector:
         if self.lengths.length_alone_wins():
             share = self.lengths.longer_share() or 0.0
             detail = f"Preferring the longer completion is right in {share:.0%} of the pairs that differ in length."
-            found.append(Finding(LENGTH, self.lengths.longer, [], ADVICE[LENGTH], detail))
+            found.append(Finding(LENGTH, self.lengths.longer, self._longer.first, ADVICE[LENGTH], detail))
         return found
 
     def _row_findings(self, pairs: int) -> list[Finding]:
@@ -125,7 +134,9 @@ class Inspector:
         """Duplicates and contradictions, found by sorting fingerprints: a set of them all would be large."""
         import numpy as np
 
-        numbers = np.frombuffer(self._numbers, dtype=np.uint64) if self._numbers else np.empty(0, dtype=np.uint64)
+        numbers = (
+            np.frombuffer(self._numbers, dtype=np.uint64) if self._numbers else np.empty(0, dtype=np.uint64)
+        )
         pairs = np.frombuffer(self._pairs, dtype=np.uint64) if self._pairs else numbers
         swapped = np.frombuffer(self._swapped, dtype=np.uint64) if self._swapped else numbers
         first = np.zeros(len(pairs), dtype=bool)
