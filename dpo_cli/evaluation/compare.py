@@ -61,7 +61,7 @@ class Examination:
         own: Its next-token distributions along its own answers; empty when not asked for.
         pair_tokens: The held-out pairs as it reads them.
         pair_log_probs: What it gives each pair.
-        divergence: How far it is from the model examined before it; None for the first one.
+        divergence: How far it is from the model examined before it; empty for the first one.
     """
 
     model: str
@@ -69,7 +69,7 @@ class Examination:
     own: tuple[Distributions, ...] = field(default=(), repr=False)
     pair_tokens: tuple[PairTokens, ...] = field(default=(), repr=False)
     pair_log_probs: tuple[PairLogProbs, ...] = field(default=(), repr=False)
-    divergence: Score | None = None
+    divergence: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def examine(
         own=tuple(distributions(model, own, batch_size=size)) if first else (),
         pair_tokens=tokens,
         pair_log_probs=tuple(pair_log_probs(model, tokens, batch_size=size)),
-        divergence=divergence(model, before.own, batch_size=size) if before else None,
+        divergence=tuple(divergence(model, before.own, batch_size=size)) if before else (),
     )
 
 
@@ -222,8 +222,7 @@ def compare_examinations(
         thresholds: Of the verdict; see `verdict.CHECKS`.
     """
     rows = score_answers(before.answers, after.answers, names)
-    if after.divergence is not None:
-        rows.append(lone_row(after.divergence))
+    rows += [lone_row(score) for score in after.divergence]
     rows += reward_rows(before.pair_log_probs, after.pair_log_probs, beta)
     margins = None
     if before.pair_log_probs:
@@ -307,7 +306,11 @@ def _ask(
     answers = [
         Answer(question, one.text, one.truncated) for question, one in zip(questions, found, strict=True)
     ]
-    return answers, [Continuation(one.prompt_ids, one.token_ids) for one in found if one.token_ids]
+    return answers, [
+        Continuation(one.prompt_ids, one.token_ids, question.group)
+        for question, one in zip(questions, found, strict=True)
+        if one.token_ids
+    ]
 
 
 def _release_memory() -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpo_cli.evaluation.intervals import ratio_interval
-from dpo_cli.evaluation.scores import Score
+from dpo_cli.evaluation.scores import IDENTITY, Score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,10 +37,11 @@ _TOKENS_AT_ONCE = 2048  # in one forward pass: 1.2 GB of float32 logits for a vo
 
 @dataclass(frozen=True)
 class Continuation:
-    """Token ids of a prompt and of what followed it."""
+    """Token ids of a prompt and of what followed it; `group` is the group of the question it answers."""
 
     prompt: Sequence[int]
     tokens: Sequence[int]
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def distributions(
 
 def divergence(
     model: PreTrainedModel, before: Sequence[Distributions], *, batch_size: int = 32
-) -> Score | None:
+) -> list[Score]:
     """Mean KL(before || after) in nats per token on the answers of the model before.
 
     Args:
@@ -97,13 +98,12 @@ def divergence(
             compared with itself repeats the same sums and gives 0.
 
     Returns:
-        The score with n questions and an interval over questions; None where there is no answer, or the
-        two models do not share a vocabulary.
+        The score over all questions, and where identity questions are among others, the score over the
+        others; each with an interval over questions. Nothing where there is no answer, or the two models
+        do not share a vocabulary.
     """
     import torch
 
-    if not before:
-        return None
     sums: dict[int, float] = {}
     sizes: set[int] = set()
 
@@ -116,13 +116,25 @@ def divergence(
         sums[place] = float(coarse_kl(before[place].log_probs.astype(np.float64), q).sum())
 
     _walk(model, [one.continuation for one in before], batch_size, compare)
-    if sizes != {one.vocabulary for one in before}:
-        return None
-    totals = [sums[place] for place in range(len(before))]
-    counts = [float(len(one.continuation.tokens)) for one in before]
+    if not before or sizes != {one.vocabulary for one in before}:
+        return []
+    everything = list(range(len(before)))
+    other = [place for place in everything if before[place].continuation.group != IDENTITY]
+    parts = [("divergence", "Divergence from before", everything)]
+    if other and len(other) < len(everything):
+        parts.append(("divergence_other", "Divergence from before, other questions", other))
+    return [
+        _score(name, label, [(sums[place], len(before[place].continuation.tokens)) for place in places])
+        for name, label, places in parts
+    ]
+
+
+def _score(name: str, label: str, measured: Sequence[tuple[float, int]]) -> Score:
+    """The mean over tokens from each question's sum and number of tokens."""
+    totals, counts = [total for total, _ in measured], [float(count) for _, count in measured]
     value = sum(totals) / sum(counts)
     interval = ratio_interval(totals, counts) if math.isfinite(value) else None  # a ruined model says NaN
-    return Score("divergence", "Divergence from before", value, len(before), interval, "none", "nats/token")
+    return Score(name, label, value, len(measured), interval, "none", "nats/token")
 
 
 def coarse_kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:

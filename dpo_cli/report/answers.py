@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dpo_cli.evaluation.compare import answers_json
+from dpo_cli.evaluation.scores import is_right
 from dpo_cli.report.text import stdout, visible, visible_line, write_json
 
 if TYPE_CHECKING:
@@ -29,8 +30,25 @@ def show_answers(
     for one in answers:
         console.print()
         console.print(Text(visible(one.question.text), style="bold"))
-        text = Text(visible(one.answer)) if one.answer else Text("(empty)", style="dim")
-        console.print(text.append(" (cut off)", style="dim") if one.truncated else text)
+        text = Text(visible(one.answer))
+        for note in notes(one):
+            text.append(f" ({note})", style="dim")
+        console.print(text)
+
+
+def right_or_wrong(answer: Answer) -> bool | None:
+    """Whether the answer is one of those expected; None where none is."""
+    return is_right(answer.answer, answer.question.answers) if answer.question.answers else None
+
+
+def notes(answer: Answer) -> list[str]:
+    """What a reader should know of an answer besides its text."""
+    found = [
+        ("empty", not answer.answer),
+        ("cut off", answer.truncated),
+        ("wrong", right_or_wrong(answer) is False),
+    ]
+    return [note for note, applies in found if applies]
 
 
 def show_stream(pieces: Iterable[str], console: Console | None = None) -> str:

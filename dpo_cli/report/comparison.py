@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dpo_cli.evaluation.scores import IDENTITY
+from dpo_cli.report.answers import notes, right_or_wrong
 from dpo_cli.report.differences import Piece, differing_words
 from dpo_cli.report.figures import check_figure, figure, interval_figure, threshold_figure
 from dpo_cli.report.text import stdout, visible, visible_line
@@ -52,13 +53,16 @@ def show_answer_pairs(comparison: Comparison, console: Console, *, limit: int | 
     ):
         if not asked:
             continue
-        # Changed answers first; a stable sort keeps the order of the questions within.
-        shown = sorted(asked, key=lambda pair: pair[0].answer == pair[1].answer)[:limit]
+        shown = sorted(asked, key=_interest)[:limit]  # stable: the order of the questions is kept within
         changed = sum(old.answer != new.answer for old, new in asked)
         console.print(Text(f"{title}: {changed} of {len(asked)} answers changed", style="bold"))
         console.print(_side_by_side(comparison, shown, console))
         if len(shown) < len(asked):
-            console.print(Text(f"{len(asked) - len(shown)} more are not shown here.", style="dim"))
+            rest = len(asked) - len(shown)
+            hidden = max(0, changed - len(shown))
+            console.print(
+                Text(f"Not shown: {hidden} more that changed, {rest - hidden} that did not.", style="dim")
+            )
         console.print()
 
 
@@ -122,6 +126,14 @@ def marked(pieces: Sequence[Piece], style: str, marks: tuple[str, str], *, colou
     return text
 
 
+def _interest(pair: tuple[Answer, Answer]) -> int:
+    """Answers that went wrong first, then the other changed ones."""
+    old, new = pair
+    if old.answer == new.answer:
+        return 2
+    return 0 if right_or_wrong(old) and right_or_wrong(new) is False else 1
+
+
 def _side_by_side(
     comparison: Comparison, asked: Sequence[tuple[Answer, Answer]], console: Console
 ) -> RenderableType:
@@ -155,10 +167,8 @@ def _answers(old: Answer, new: Answer, console: Console) -> tuple[Text, Text]:
     before = marked(left, "red strike", ("[-", "-]"), colour=colour)
     after = marked(right, "bold green", ("{+", "+}"), colour=colour)
     for text, answer in ((before, old), (after, new)):
-        if answer.truncated:
-            text.append(" (cut off)", style="dim")
-        if not answer.answer:
-            text.append("(empty)", style="dim")
+        for note in notes(answer):
+            text.append(f" ({note})", style="dim")
     return before, after
 
 

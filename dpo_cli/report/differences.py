@@ -26,8 +26,16 @@ def differing_words(before: str, after: str) -> tuple[list[Piece], list[Piece]]:
         a=old, b=new, autojunk=False
     ).get_opcodes():
         same = tag == "equal"
-        if stop > start:
-            left.append(Piece("".join(old[start:stop]), not same))
-        if other_stop > other_start:
-            right.append(Piece("".join(new[other_start:other_stop]), not same))
+        left += _pieces("".join(old[start:stop]), changed=not same)
+        right += _pieces("".join(new[other_start:other_stop]), changed=not same)
     return left, right
+
+
+def _pieces(text: str, *, changed: bool) -> list[Piece]:
+    """A stretch; a changed one without the white space around it, which needs no mark."""
+    if not changed:
+        return [Piece(text, changed)] if text else []
+    core = text.strip()
+    begin = text.index(core)
+    parts = (text[:begin], core, text[begin + len(core) :])
+    return [Piece(part, part is core and core != "") for part in parts if part]

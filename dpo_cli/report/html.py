@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dpo_cli.evaluation.scores import IDENTITY
+from dpo_cli.report.answers import notes
 from dpo_cli.report.differences import Piece, differing_words
 from dpo_cli.report.figures import check_figure, figure, interval_figure, threshold_figure
 from dpo_cli.report.plots import draw_curves, draw_margins
@@ -85,6 +86,7 @@ def _environment() -> Environment:
         check_figure=check_figure,
         threshold_figure=threshold_figure,
         marked=_marked,
+        notes=notes,
     )
     return environment
 

@@ -53,7 +53,9 @@ def show_identity_shift(result: IdentityShiftResult, *, as_json: bool = False) -
                 Text(f"The chat template said the old name {result.template_renamed} times; it was renamed.")
             )
         for what, count in result.pairs.left_alone.items():
-            console.print(Text(f"Left alone {count} times, a longer name or an address: {visible_line(what)}"))
+            console.print(
+                Text(f"Left alone {count} times, a longer name or an address: {visible_line(what)}")
+            )
         _show_stopped(result.training.stopped_early, console)
         console.print()
         show_comparison(result.comparison, console)

@@ -51,7 +51,7 @@ def test_it_is_the_mean_kl_over_positions(two, monkeypatch, top, least):
         p, q = (plain_log_probs(model, one.prompt, one.tokens) for model in (before, after))
         sums += float((p.exp() * (p - q)).sum())
         count += len(one.tokens)
-    found = divergence(after, distributions(before, CONTINUATIONS, batch_size=2), batch_size=2)
+    [found] = divergence(after, distributions(before, CONTINUATIONS, batch_size=2), batch_size=2)
     # Exact with the whole vocabulary; with a lump of rare tokens a little below, more so for a random model.
     assert sums / count * least <= found.value <= sums / count * (1 + 1e-4)
     assert found.n == 3
@@ -60,7 +60,7 @@ def test_it_is_the_mean_kl_over_positions(two, monkeypatch, top, least):
 
 def test_a_model_does_not_diverge_from_itself(two):
     before, _, _ = two
-    found = divergence(before, distributions(before, CONTINUATIONS))
+    [found] = divergence(before, distributions(before, CONTINUATIONS))
     assert (found.value, found.interval) == (0.0, (0.0, 0.0))
 
 
@@ -68,10 +68,10 @@ def test_nothing_is_said_where_there_is_nothing_to_compare(two, tiny_model):
     from transformers import AutoModelForCausalLM
 
     before, _, _ = two
-    assert divergence(before, []) is None
+    assert divergence(before, []) == []
     other = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
     other.resize_token_embeddings(other.config.vocab_size + 8, mean_resizing=False)
-    assert divergence(other, distributions(before, CONTINUATIONS)) is None
+    assert divergence(other, distributions(before, CONTINUATIONS)) == []
 
 
 def test_the_lump_of_rare_tokens_bounds_the_divergence_from_below():
@@ -151,3 +151,15 @@ def test_rows_of_rewards_by_hand():
     assert margin.after.value == pytest.approx(0.25)
     assert (likelier.before.value, likelier.after.value) == (0.25, 0.5)
     assert reward_rows([], [], 0.5) == []
+
+
+def test_other_questions_are_told_apart_from_identity(two):
+    before, after, _ = two
+    mixed = [
+        Continuation(one.prompt, one.tokens, group)
+        for one, group in zip(CONTINUATIONS, ("identity", "sums", "sums"), strict=True)
+    ]
+    everything, other = divergence(after, distributions(before, mixed))
+    [alone] = divergence(after, distributions(before, mixed[1:]))
+    assert (everything.name, everything.n, other.name, other.n) == ("divergence", 3, "divergence_other", 2)
+    assert other.value == pytest.approx(alone.value)

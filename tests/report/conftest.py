@@ -82,7 +82,7 @@ def make_comparison():
         )
         return compare_examinations(
             Examination(model[0], before),
-            Examination(model[1], after, divergence=divergence),
+            Examination(model[1], after, divergence=(divergence,)),
             names=Names("Qwen", "Deep Qwen"),
         )
 
