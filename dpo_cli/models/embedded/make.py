@@ -6,6 +6,7 @@ From nothing but this folder: corpus, tokenizer, weights, the held-out figures a
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Makes, or only evaluates, the model in a folder."""
     options = _parser().parse_args(arguments)
     if options.sets:
-        for _path in shipped_sets.write_sets(_HERE.parents[1] / "data"):
-            pass
+        written = shipped_sets.write_sets(_HERE.parents[1] / "data")
+        sys.stderr.write("".join(f"{path}\n" for path in written))
         return
     recipe = replace(Recipe(), seed=options.seed, steps=options.steps, threads=options.threads)
     if not options.evaluate:
@@ -101,8 +102,7 @@ def report(folder: Path) -> None:
     """Measures the model in the folder, prints the figures, and writes them into its card."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     shares = scores(model, AutoTokenizer.from_pretrained(folder))
-    for _name, _share in shares.items():
-        pass
+    sys.stderr.write("".join(f"{name:34} {share:6.1%}\n" for name, share in shares.items()))
     write_card(folder, read_record(folder) | {"shares": shares})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -126,7 +127,7 @@ def train(tokenizer: Tokenizer, recipe: Recipe) -> LlamaForCausalLM:
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
-    _began, recent = time.monotonic(), 0.0
+    began, recent = time.monotonic(), 0.0
     for step, batch in enumerate(batches(tokenizer, recipe), 1):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = loss_on_answers(model, batch)
@@ -137,5 +138,7 @@ def train(tokenizer: Tokenizer, recipe: Recipe) -> LlamaForCausalLM:
         schedule.step()
         recent = loss.item() if step == 1 else 0.98 * recent + 0.02 * loss.item()
         if step % 100 == 0:
-            pass
+            sys.stderr.write(
+                f"step {step}/{recipe.steps}  loss {recent:.4f}  {time.monotonic() - began:.0f} s\n"
+            )
     return model.eval()
