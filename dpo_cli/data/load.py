@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from dpo_cli.data.arrow import PairTable
+from dpo_cli.data.assay import ASSAY, AssayAccounting, from_table
 from dpo_cli.data.options import Options, open_reader
 from dpo_cli.data.pairs import fingerprint
 from dpo_cli.data.split import PromptSplit, split_by_prompt
@@ -41,6 +42,7 @@ class LoadedPairs:
         format: The layout's name, a key of `FORMATS`.
         train_pairs: How many pairs `train` has (a stream does not know it).
         eval_pairs: How many pairs `eval` has; 0 when there is none.
+        assays: For tables of assay values, where their rows went: the training table, then the held-out one.
     """
 
     train: Dataset | IterableDataset
@@ -50,12 +52,15 @@ class LoadedPairs:
     format: str
     train_pairs: int
     eval_pairs: int
+    assays: tuple[AssayAccounting, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The content of `data.json`."""
         content = self.accounting.to_json() | {"train_pairs": self.train_pairs, "eval_pairs": self.eval_pairs}
         if self.eval_accounting is not None:
             content["eval"] = self.eval_accounting.to_json()
+        if self.assays:
+            content["assay"] = [table.to_json() for table in self.assays]
         return content
 
 
@@ -114,6 +119,12 @@ def load_pairs(
         raise ConfigError(
             "--eval-dataset and --eval-fraction are both given: held-out pairs come from one of them."
         )
+    if options.get("format") == ASSAY:
+        table = from_table(dataset, options)
+        how = {"tokenizer": tokenizer, "max_length": max_length, "truncation_mode": truncation_mode}
+        loaded = load_pairs(table.pairs, **how, on_event=on_event, **table.options)
+        loaded.accounting.source = table.accountings[0].rows.source
+        return replace(loaded, format=ASSAY, assays=table.accountings)
     tokens = None
     if tokenizer is not None:
         tokens = PairTokenizer(tokenizer, max_length=max_length, truncation_mode=truncation_mode)
