@@ -116,6 +116,15 @@ class DataConfig(Settings):
     streaming: bool = setting(
         False, "Read row by row while training, for data larger than memory (needs --max-steps).", "Data"
     )
+    assay_margin: float = setting(
+        0.0,
+        "With --format assay: least difference of two values that make a pair, in their unit.",
+        "Data",
+        ge=0,
+    )
+    assay_partners: int = setting(
+        4, "With --format assay: at most this many pairs in which a sequence is the chosen one.", "Data", ge=1
+    )
     strict: bool = setting(False, "Any dropped row is an error.", "Data")
     allow_drops: bool = setting(False, "Train even when more than a tenth of the rows was dropped.", "Data")
 

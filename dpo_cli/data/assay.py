@@ -138,7 +138,10 @@ def read_assay(
     if eval_fraction:
         split = split_by_prompt([one.family for one in measured], eval_fraction)
         sides = {
-            held: {name: [one for one in group if split.side(one.family) is held] for name, group in groups.items()}
+            held: {
+                name: [one for one in group if split.side(one.family) is held]
+                for name, group in groups.items()
+            }
             for held in (False, True)
         }
     found = {side: list(_pairs(table.values(), margin, partners)) for side, table in sides.items()}
@@ -150,6 +153,44 @@ def read_assay(
             raise _no_pairs(accounting, margin, measured, held_out=side)
     made = {side: Dataset.from_list([_row(*pair) for pair in pairs]) for side, pairs in found.items()}
     return AssayPairs(made[False], made.get(True), accounting)
+
+
+@dataclass(frozen=True)
+class FromTable:
+    """The pairs of an assay table, and how to go on with them.
+
+    Attributes:
+        pairs: Pairs to train on, in TRL's standard layout.
+        options: The options they are read with: those that were about the table are gone.
+        accountings: Where the rows went, of the table and of the held-out table if there is one.
+    """
+
+    pairs: Dataset
+    options: dict[str, Any]
+    accountings: tuple[AssayAccounting, ...]
+
+
+def from_table(dataset: Any, options: Mapping[str, Any]) -> FromTable:  # noqa: ANN401 - as `read_assay`
+    """Make the pairs of a table, and held-out pairs of another table or of held-out sequences of the same one.
+
+    Args:
+        dataset: The table.
+        options: As the fields of `DataConfig`.
+
+    Raises:
+        DataError: As `read_assay`.
+    """
+    how = {"margin": options.get("assay_margin", 0.0), "partners": options.get("assay_partners", 4)}
+    made = read_assay(dataset, eval_fraction=options.get("eval_fraction", 0.0), options=options, **how)
+    accountings: tuple[AssayAccounting, ...] = (made.accounting,)
+    held = made.eval
+    if other := options.get("eval_dataset"):
+        of_other = read_assay(other, options={**options, "max_samples": None}, **how)
+        accountings, held = (*accountings, of_other.accounting), of_other.train
+    layout = {"format": "trl-standard", "prompt_column": None, "max_samples": None}
+    return FromTable(
+        made.train, {**options, **layout, "eval_fraction": 0.0, "eval_dataset": held}, accountings
+    )
 
 
 def _row(better: Measurement, worse: Measurement) -> dict[str, str]:
@@ -189,7 +230,9 @@ def _read(
         one = found.setdefault(key, Measurement(key[1], key[2], [], [], family))
         one.values.append(value)
         one.rows.append(number)
-    if error := rows.verdict(strict=options.get("strict", False), allow_drops=options.get("allow_drops", False)):
+    if error := rows.verdict(
+        strict=options.get("strict", False), allow_drops=options.get("allow_drops", False)
+    ):
         raise error
     accounting.replicates = rows.kept - len(found)
     accounting.replicate_sd = _pooled_sd(found.values())

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from dpo_cli.data.arrow import PairTable
+from dpo_cli.data.assay import ASSAY, AssayAccounting, from_table
 from dpo_cli.data.check import CheckResult, conclude
 from dpo_cli.data.inspection import Inspector
 from dpo_cli.data.options import LayoutOptions, Options, open_reader
@@ -44,6 +45,7 @@ class LoadedPairs:
         train_pairs: How many pairs `train` has (a stream does not know it).
         eval_pairs: How many pairs `eval` has; 0 when there is none.
         check: Findings about the data; None unless they were asked for.
+        assays: For tables of assay values, where their rows went: the training table, then the held-out one.
     """
 
     train: Dataset | IterableDataset
@@ -54,6 +56,7 @@ class LoadedPairs:
     train_pairs: int
     eval_pairs: int
     check: CheckResult | None = None
+    assays: tuple[AssayAccounting, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The content of `data.json`."""
@@ -65,6 +68,8 @@ class LoadedPairs:
                 "findings": [one.to_json() for one in self.check.findings],
                 "lengths": self.check.lengths,
             }
+        if self.assays:
+            content["assay"] = [table.to_json() for table in self.assays]
         return content
 
 
@@ -125,6 +130,12 @@ def load_pairs(
         raise ConfigError(
             "--eval-dataset and --eval-fraction are both given: held-out pairs come from one of them."
         )
+    if options.get("format") == ASSAY:
+        table = from_table(dataset, options)
+        how = {"tokenizer": tokenizer, "max_length": max_length, "truncation_mode": truncation_mode}
+        loaded = load_pairs(table.pairs, **how, inspect=inspect, on_event=on_event, **table.options)
+        loaded.accounting.source = table.accountings[0].rows.source
+        return replace(loaded, format=ASSAY, assays=table.accountings)
     tokens = None
     if tokenizer is not None:
         tokens = PairTokenizer(tokenizer, max_length=max_length, truncation_mode=truncation_mode)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
+from dpo_cli.data.assay import ASSAY, from_table
 from dpo_cli.data.locate import locate
 from dpo_cli.data.reading import Columns, PairReader
 
@@ -26,6 +27,8 @@ class LayoutOptions(TypedDict, total=False):
     streaming: bool
     strict: bool
     allow_drops: bool
+    assay_margin: float
+    assay_partners: int
 
 
 class Options(LayoutOptions, total=False):
@@ -46,6 +49,9 @@ def open_reader(dataset: str | Dataset, options: Options) -> PairReader:
         DataError: There is no such data set, or no known layout.
         ConfigError: There is no such format.
     """
+    if options.get("format") == ASSAY:
+        table = from_table(dataset, {**options, "eval_dataset": None, "eval_fraction": 0.0})
+        dataset, options = table.pairs, cast("Options", table.options)
     source = locate(
         dataset,
         split=options.get("split", "train"),

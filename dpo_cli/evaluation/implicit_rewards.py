@@ -8,7 +8,7 @@ the policy and the model before the reference; each is asked on its own, never b
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairTokens:
-    """Token ids of a preference pair."""
+    """Token ids of a preference pair, and its number among the pairs that were given, from 1."""
 
     prompt: tuple[int, ...]
     chosen: tuple[int, ...]
     rejected: tuple[int, ...]
+    row: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,25 @@ def encode_pairs(
         pairs: Rows with `prompt`, `chosen`, `rejected` and perhaps `tools`, in TRL's layout.
         max_length: Longest prompt plus completion, in tokens.
     """
-    encoded = (_encode(tokenizer, pair, max_length) for pair in pairs)
+    encoded = (_encode(tokenizer, pair, max_length, row) for row, pair in enumerate(pairs, start=1))
     return [pair for pair in encoded if pair.prompt and pair.chosen and pair.rejected]
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, pair: Mapping[str, Any], max_length: int) -> PairTokens:
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, pair: Mapping[str, Any], max_length: int, row: int
+) -> PairTokens:
     prompt = _ids(tokenizer, pair["prompt"], pair, add_generation_prompt=True)
-    sides = [_ids(tokenizer, pair["prompt"] + pair[side], pair) for side in ("chosen", "rejected")]
+    texts = [pair["prompt"] + pair[side] for side in ("chosen", "rejected")]
+    sides = [_ids(tokenizer, _ended(text, tokenizer), pair) for text in texts]
     start = min(_shared(prompt, side) for side in sides)
     chosen, rejected = (tuple(side[start:max_length]) for side in sides)
-    return PairTokens(tuple(prompt[:start]), chosen, rejected)
+    return PairTokens(tuple(prompt[:start]), chosen, rejected, row)
+
+
+def _ended(text: Any, tokenizer: PreTrainedTokenizerBase) -> Any:  # noqa: ANN401 - text or messages, returned alike
+    """Plain text with the EOS token that TRL trains it with; a chat template ends messages itself."""
+    end = tokenizer.eos_token or ""
+    return text if not isinstance(text, str) or text.endswith(end) else text + end
 
 
 def _ids(
@@ -104,6 +114,27 @@ def pair_log_probs(
 def reward_margins(before: Sequence[PairLogProbs], after: Sequence[PairLogProbs], beta: float) -> list[float]:
     """Implicit reward of the chosen completion minus that of the rejected one, for each pair."""
     return [beta * (new.margin - old.margin) for old, new in zip(before, after, strict=True)]
+
+
+def reward_records(
+    tokens: Sequence[PairTokens], before: Sequence[PairLogProbs], after: Sequence[PairLogProbs], beta: float
+) -> list[dict[str, float]]:
+    """The implicit rewards of each pair, in nats: what `dpo train --save-rewards` writes, one a line.
+
+    Args:
+        tokens: The pairs that were scored.
+        before: Their log-probabilities under the reference.
+        after: Their log-probabilities under the policy.
+        beta: Beta of the implicit reward.
+
+    Returns:
+        For each pair `row` (its number among the pairs that were given, from 1), `chosen`, `rejected` and `margin`.
+    """
+    records: list[dict[str, float]] = []
+    for pair, old, new in zip(tokens, before, after, strict=True):
+        chosen, rejected = beta * (new.chosen - old.chosen), beta * (new.rejected - old.rejected)
+        records.append({"row": pair.row, "chosen": chosen, "rejected": rejected, "margin": chosen - rejected})
+    return records
 
 
 def reward_rows(before: Sequence[PairLogProbs], after: Sequence[PairLogProbs], beta: float) -> list[ScoreRow]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import DataConfig, DPOTrainingConfig, apply_preset
 from dpo_cli.data.questions import Question
+from dpo_cli.errors import ConfigError, OutputError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.files import write_run_files
 from dpo_cli.jobs.stages import Stages
@@ -17,7 +19,6 @@ from dpo_cli.training.output import OutputFolder, model_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from dpo_cli.data.load import LoadedPairs
     from dpo_cli.evaluation.compare import Comparison, Examination
@@ -97,6 +98,7 @@ def train(
     with stages.stage("loading the libraries"):
         from dpo_cli.data.load import load_pairs
         from dpo_cli.evaluation.compare import compare_examinations, examine
+        from dpo_cli.evaluation.implicit_rewards import reward_records
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
         from dpo_cli.models.loading import load_tokenizer
         from dpo_cli.training.trainer import DPOTrainerWrapper, load_policy
@@ -116,6 +118,7 @@ def train(
         with stages.stage("loading the model"):
             loaded = load_policy(located, config)
         heldout = list(data.eval or ())
+        _check_rewards_file(config, heldout)
         questions = questions_from(heldout)
         how: dict[str, Any] = {
             "settings": ask_settings(config, max_length=config.max_length),
@@ -155,7 +158,40 @@ def train(
             )
             if write_report:
                 write_report(folder.staging, result)
+            if config.save_rewards and before is not None:
+                rewards = reward_records(
+                    before.pair_tokens, before.pair_log_probs, after.pair_log_probs, config.beta
+                )
+                write_rewards(Path(config.save_rewards), rewards)
     return result
+
+
+def write_rewards(file: Path, records: Iterable[dict[str, float]]) -> None:
+    """Write implicit rewards, one JSON object a line.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"--save-rewards {file}: cannot be written ({error.strerror})") from None
+
+
+def _check_rewards_file(config: DPOTrainingConfig, heldout: list[dict[str, Any]]) -> None:
+    """Refuse before training what could not be written after it."""
+    if config.save_rewards is None:
+        return
+    if not heldout:
+        raise ConfigError(
+            "--save-rewards: there are no held-out pairs whose rewards could be written",
+            hint="Give --eval-dataset or --eval-fraction.",
+        )
+    file = Path(config.save_rewards)
+    if file.is_dir() or not file.parent.is_dir():
+        what = "is a folder" if file.is_dir() else f"there is no folder {file.parent}"
+        raise OutputError(f"--save-rewards {file}: {what}")
 
 
 def questions_from(pairs: Iterable[dict[str, Any]]) -> list[Question]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -10,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import language_model
-import sites as sites_module
 from measures import auroc, both_right, pair_accuracy
-from sites import BRAIN, CONSTITUTIVE, LIVER, TISSUES, Event, Sites, bits, strength
+from sites import CONSTITUTIVE, TISSUES, Event, Sites, bits, strength
 
 SETTINGS = Path(__file__).parent / "splicing.toml"
 BETA = 0.5
@@ -82,23 +82,40 @@ def heldout_pairs(events: list[Event]) -> list[dict[str, str]]:
     return rows
 
 
-def dpo_train(folder: Path, name: str, flags: list[str], *, base: Path) -> Path:
-    """Run `dpo train` with `splicing.toml`; its output goes to `NAME.log`.
+def dpo_train(folder: Path, base: Path, runs: dict[str, list[str]]) -> list[Path]:
+    """Run `dpo train` with `splicing.toml` once for each name, side by side; output goes to `NAME.log`.
+
+    Args:
+        folder: With `pairs.jsonl`; output folders go there.
+        base: The model to train.
+        runs: For each output folder's name, further flags.
+
+    Returns:
+        The output folders.
 
     Raises:
-        subprocess.CalledProcessError: If it fails for another reason than its verdict.
+        subprocess.CalledProcessError: If one fails for another reason than its verdict.
     """
-    command = [
-        *("train", "--config", str(SETTINGS), "--model", str(base), "--dataset", str(folder / "pairs.jsonl")),
-        *("--output-dir", str(folder / name), "--overwrite", *flags),
-    ]  # fmt: skip
-    say("  dpo " + shlex.join(command))
-    done = subprocess.run([sys.executable, "-m", "dpo_cli", *command], check=False, capture_output=True, text=True)
-    (folder / f"{name}.log").write_text(done.stdout + done.stderr, encoding="utf-8")
-    if done.returncode not in {0, 3}:  # 3: the verdict is FAIL, which the table shows as well
-        say(done.stderr)
-        done.check_returncode()
-    return folder / name
+    # The models are so small that a second thread would cost more than it gives: each run has one core.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    started = []
+    for name, flags in runs.items():
+        command = [
+            *("train", "--config", str(SETTINGS), "--model", str(base), "--dataset", str(folder / "pairs.jsonl")),
+            *("--output-dir", str(folder / name), "--overwrite", *flags),
+        ]  # fmt: skip
+        say("  dpo " + shlex.join(command))
+        with (folder / f"{name}.log").open("w", encoding="utf-8") as log:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "dpo_cli", *command], stdout=log, stderr=log, env=environment
+                )
+            )
+    for name, process in zip(runs, started, strict=True):
+        if process.wait() not in {0, 3}:  # 3: the verdict is FAIL, which the table shows as well
+            say((folder / f"{name}.log").read_text(encoding="utf-8"))
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+    return [folder / name for name in runs]
 
 
 def run_seed(seed: int, folder: Path, size: Size, engine: str) -> dict[str, dict[str, float]]:
@@ -120,20 +137,28 @@ def run_seed(seed: int, folder: Path, size: Size, engine: str) -> dict[str, dict
     say(f"seed {seed}: the base model reads {len(drawn.pretraining):,} sites")
     base = folder / "base"
     language_model.pretrain(base, drawn.pretraining, (CONSTITUTIVE, *TISSUES), seed=seed)
-    say(f"seed {seed}: {len(drawn.pairs):,} pairs, {sum(event.adaptive for event in drawn.events):,} of {size.heldout:,} held-out events are adaptive")
+    say(
+        f"seed {seed}: {len(drawn.pairs):,} pairs, {sum(event.adaptive for event in drawn.events):,} of {size.heldout:,} held-out events are adaptive"
+    )
     held = ["--eval-dataset", str(folder / "heldout.jsonl"), "--save-rewards", str(folder / "rewards.jsonl")]
-    dpo = dpo_train(folder, "dpo", ["--engine", engine, *held], base=base)
-    sft = dpo_train(folder, "sft", ["--engine", engine, "--loss-type", "sft"], base=base)
+    runs = {"dpo": ["--engine", engine, *held], "sft": ["--engine", engine, "--loss-type", "sft"]}
+    dpo, sft = dpo_train(folder, base, runs)
     return measure_all(drawn, base, dpo, sft, folder / "rewards.jsonl")
 
 
 def measure_all(drawn: Drawn, base: Path, dpo: Path, sft: Path, rewards: Path) -> dict[str, dict[str, float]]:
     """Measure the truth, the matrix and the three models."""
-    log_p = {folder: scores_of(drawn, lambda texts, f=folder: language_model.log_probs(f, texts)) for folder in (base, dpo, sft)}
+    log_p = {
+        folder: scores_of(drawn, lambda texts, f=folder: language_model.log_probs(f, texts))
+        for folder in (base, dpo, sft)
+    }
     saved = [json.loads(line) for line in rewards.read_text(encoding="utf-8").splitlines()]
     implicit = minus(log_p[dpo], log_p[base], BETA)
     # The pairs' rewards are what `dpo train --save-rewards` wrote; the rest of the row is scored here.
-    implicit = implicit | {"better": [one["chosen"] for one in saved], "worse": [one["rejected"] for one in saved]}
+    implicit = implicit | {
+        "better": [one["chosen"] for one in saved],
+        "worse": [one["rejected"] for one in saved],
+    }
     scorers = {
         "oracle": scores_of(drawn, lambda texts: [strength(site, tag) for tag, site in texts]),
         "PWM log-odds": scores_of(drawn, lambda texts: [bits(site) for _, site in texts]),
@@ -158,21 +183,29 @@ def scores_of(drawn: Drawn, score: object) -> dict[str, list[float]]:
         "worse": score([(row["prompt"], row["rejected"]) for row in held]),
         "donors": score([(CONSTITUTIVE, site) for site in drawn.donors]),
         "decoys": score([(CONSTITUTIVE, site) for site in drawn.decoys]),
-        "trained": score([(row["prompt"], row["chosen"]) for row in drawn.pairs if row["prompt"] != CONSTITUTIVE]),
+        "trained": score(
+            [(row["prompt"], row["chosen"]) for row in drawn.pairs if row["prompt"] != CONSTITUTIVE]
+        ),
     }
 
 
-def minus(one: dict[str, list[float]], other: dict[str, list[float]], scale: float = 1.0) -> dict[str, list[float]]:
+def minus(
+    one: dict[str, list[float]], other: dict[str, list[float]], scale: float = 1.0
+) -> dict[str, list[float]]:
     """Differences of two scorers, times a scale."""
     return {part: [scale * (a - b) for a, b in zip(one[part], other[part], strict=True)] for part in one}
 
 
 def measures_of(drawn: Drawn, scores: dict[str, list[float]]) -> dict[str, float]:
     """The three columns of the table."""
-    adaptive = [2 * index + side for index, event in enumerate(drawn.events) if event.adaptive for side in (0, 1)]
+    adaptive = [
+        2 * index + side for index, event in enumerate(drawn.events) if event.adaptive for side in (0, 1)
+    ]
     return {
         "pair accuracy": pair_accuracy(scores["better"], scores["worse"]),
-        "both tags right": both_right([scores["better"][i] for i in adaptive], [scores["worse"][i] for i in adaptive]),
+        "both tags right": both_right(
+            [scores["better"][i] for i in adaptive], [scores["worse"][i] for i in adaptive]
+        ),
         "constitutive AUROC": auroc(scores["donors"], scores["decoys"]),
     }
 

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,11 +26,15 @@ LEARNING_RATE = 3e-3
 def make_tokenizer(tags: Sequence[str], letters: str = "ACGT") -> PreTrainedTokenizerFast:
     """A tokenizer that knows `<pad>`, `<s>`, `</s>`, one token for each tag, and single letters."""
     words = ["<pad>", "<s>", "</s>", *tags, *letters]
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>"))  # noqa: S106 - a token of a vocabulary
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<pad>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("<[^>]*>|."), "isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens(["<pad>", "<s>", "</s>"])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>")  # noqa: S106 - same
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
 
 
 def make_model(vocabulary: int, longest: int) -> LlamaForCausalLM:
@@ -36,7 +46,7 @@ def make_model(vocabulary: int, longest: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def pretrain(  # noqa: PLR0913 - what a training run needs
+def pretrain(
     folder: Path,
     texts: Sequence[tuple[str, str]],
     tags: Sequence[str],
@@ -59,7 +69,9 @@ def pretrain(  # noqa: PLR0913 - what a training run needs
     """
     torch.manual_seed(seed)
     tokenizer = make_tokenizer(tags, letters)
-    rows = tokenizer([tag + text + "</s>" for tag, text in texts], padding=True, return_tensors="pt")["input_ids"]
+    rows = tokenizer([tag + text + "</s>" for tag, text in texts], padding=True, return_tensors="pt")[
+        "input_ids"
+    ]
     model = make_model(len(tokenizer), rows.shape[1]).train()
     steps = epochs * -(-len(rows) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
@@ -69,7 +81,9 @@ def pretrain(  # noqa: PLR0913 - what a training run needs
         for picked in torch.randperm(len(rows)).split(BATCH):
             batch = rows[picked]
             logits = model(input_ids=batch[:, :-1]).logits
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), ignore_index=0)
+            loss = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), batch[:, 1:].flatten(), ignore_index=0
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -92,7 +106,11 @@ def log_probs(folder: Path, texts: Sequence[tuple[str, str]]) -> list[float]:
     found: list[float] = []
     with torch.no_grad():
         for start in range(0, len(texts), 1024):
-            rows = tokenizer([tag + text + "</s>" for tag, text in texts[start : start + 1024]], padding=True, return_tensors="pt")
+            rows = tokenizer(
+                [tag + text + "</s>" for tag, text in texts[start : start + 1024]],
+                padding=True,
+                return_tensors="pt",
+            )
             ids = rows["input_ids"]
             scores = model(input_ids=ids[:, :-1]).logits.log_softmax(-1)
             picked = scores.gather(-1, ids[:, 1:, None])[..., 0]

@@ -48,12 +48,29 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Which donor is used in this tissue?")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="one run for each")
-    parser.add_argument("--out", type=Path, default=Path("build/splicing"), help="folder for everything that is written")
-    parser.add_argument("--engine", choices=["shared-prefix", "trl"], default="shared-prefix", help="engine of dpo train")
-    parser.add_argument("--small", action="store_true", help="a fifth of the data: to see it run, not for the figures")
-    parser.add_argument("--replay", type=float, default=0.25, help="share of pairs that are donor against decoy (0 leaves them out)")
-    parser.add_argument("--sites", type=Path, nargs="+", help="tables of your own, see the page for their layouts")
-    parser.add_argument("--margin", type=float, help="with --sites: least difference of a pair; half a standard deviation unless given")
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/splicing"), help="folder for everything that is written"
+    )
+    parser.add_argument(
+        "--engine", choices=["shared-prefix", "trl"], default="shared-prefix", help="engine of dpo train"
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="a fifth of the data: to see it run, not for the figures"
+    )
+    parser.add_argument(
+        "--replay",
+        type=float,
+        default=0.25,
+        help="share of pairs that are donor against decoy (0 leaves them out)",
+    )
+    parser.add_argument(
+        "--sites", type=Path, nargs="+", help="tables of your own, see the page for their layouts"
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        help="with --sites: least difference of a pair; half a standard deviation unless given",
+    )
     return parser.parse_args(arguments)
 
 
@@ -61,14 +78,20 @@ def run_one(seed: int, options: argparse.Namespace) -> dict[str, dict[str, float
     """One seed, of the experiment or of the user's tables."""
     folder = options.out / f"seed-{seed}"
     if options.sites:
-        return user_table.run_seed(seed, folder, options.sites, margin=options.margin, engine=options.engine, small=options.small)
+        return user_table.run_seed(
+            seed, folder, options.sites, margin=options.margin, engine=options.engine, small=options.small
+        )
     size = replace(experiment.SMALL if options.small else experiment.Size(), replay=options.replay)
     return experiment.run_seed(seed, folder, size, options.engine)
 
 
 def table(runs: list[dict[str, dict[str, float]]]) -> str:
     """A Markdown table: mean of the runs and, with several, their standard deviation."""
-    columns = [column for column in (*experiment.COLUMNS, *user_table.COLUMNS) if any(column in row for row in runs[0].values())]
+    columns = [
+        column
+        for column in (*experiment.COLUMNS, *user_table.COLUMNS)
+        if any(column in row for row in runs[0].values())
+    ]
     columns = list(dict.fromkeys(columns))
     lines = ["| scorer | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for scorer in runs[0]:

@@ -48,7 +48,9 @@ _DONOR_BITS = np.log2(_DONOR_MATRIX / 0.25)
 
 def bits(site: str) -> float:
     """Log-odds of the first nine letters against a uniform background, in bits: the PWM score."""
-    return float(sum(_DONOR_BITS[position, LETTERS.index(letter)] for position, letter in enumerate(site[:DONOR])))
+    return float(
+        sum(_DONOR_BITS[position, LETTERS.index(letter)] for position, letter in enumerate(site[:DONOR]))
+    )
 
 
 def strength(site: str, tissue: str) -> float:
@@ -91,6 +93,10 @@ class Sites:
     def donor(self, motif: str = "") -> str:
         """A donor with `motif` in its intron, or with none."""
         return self._fresh(lambda: self._from_matrix() + self._intron(motif))
+
+    def nine(self) -> str:
+        """The nine letters of the matrix alone; these repeat, there are not so many of them."""
+        return self._from_matrix()
 
     def any_donor(self) -> str:
         """A donor as the base model reads them: one in five has a motif, whatever its tag."""
