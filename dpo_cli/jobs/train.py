@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dpo_cli.config import DataConfig, DPOTrainingConfig, apply_preset
+from dpo_cli.data.options import open_reader
 from dpo_cli.data.questions import Question
 from dpo_cli.errors import ConfigError, OutputError
 from dpo_cli.events import Noted, OnEvent, ignore
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dpo_cli.data.load import LoadedPairs
+    from dpo_cli.data.options import Options
     from dpo_cli.evaluation.compare import Comparison, Examination
     from dpo_cli.training.trainer import TrainingResult
 
@@ -93,6 +95,8 @@ def train(
     located = locate_model(config.model, revision=config.model_revision)
     preset, origin = read_preset(located, config.command, lora=config.lora_rank is not None)
     config, preset = apply_preset(config, preset, origin)
+    dataset, options = _data_options(config)
+    open_reader(dataset, options)  # a missing file is said before anything is loaded
     folder = OutputFolder(config.output_dir, overwrite=config.overwrite, inputs=model_folders(located))
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
@@ -108,13 +112,17 @@ def train(
                 located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
             )
             data = load_pairs(
-                **_data_options(config),
+                dataset,
                 tokenizer=tokenizer,
                 max_length=config.max_length,
                 truncation_mode=config.truncation_mode,
+                inspect=True,
                 on_event=on_event,
+                **options,
             )
         on_event(Noted(data.accounting.summary()))
+        for finding in data.check.findings if data.check else []:
+            on_event(Noted(f"{finding.name} ({finding.count} rows): {finding.advice}"))
         with stages.stage("loading the model"):
             loaded = load_policy(located, config)
         heldout = list(data.eval or ())
@@ -218,10 +226,10 @@ def questions_prompt(pairs: list[dict[str, Any]]) -> list[dict[str, str]] | None
     return pairs[0]["prompt"] if pairs and isinstance(pairs[0]["prompt"], list) else None
 
 
-def _data_options(config: DPOTrainingConfig) -> dict[str, Any]:
-    options = {name: getattr(config, name) for name in DataConfig.model_fields}
-    if options["dataset"] is None:
-        options |= {"dataset": shipped_pairs("train"), "format": None}
-        if options["eval_dataset"] is None and not options["eval_fraction"]:
-            options["eval_dataset"] = shipped_pairs("heldout")
-    return options
+def _data_options(config: DPOTrainingConfig) -> tuple[str, Options]:
+    """What to read and how; the shipped pairs, with their held-out part, where no data set is named."""
+    options: dict[str, Any] = {name: getattr(config, name) for name in DataConfig.model_fields}
+    dataset = options.pop("dataset")
+    if dataset is None and options["eval_dataset"] is None and not options["eval_fraction"]:
+        options["eval_dataset"] = shipped_pairs("heldout")
+    return dataset or shipped_pairs("train"), cast("Options", options)
