@@ -13,6 +13,8 @@ the backward pass needs is chosen by what has to be differentiated:
 On CUDA TRL's own Triton function does the same work and is used as it is.
 """
 
+# ruff: noqa: ANN401 - autograd contexts have no type of their own
+
 from __future__ import annotations
 
 import math
@@ -79,6 +81,7 @@ def score_tokens(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     targets: torch.Tensor,
+    *,
     settings: HeadSettings,
     outputs: frozenset[str],
 ) -> TokenScores:
@@ -96,7 +99,7 @@ def score_tokens(
         The scores. Under autocast the projection runs in the autocast dtype, reductions in fp32.
     """
     if hidden.device.type != "cpu":
-        return _score_with_trl(hidden, weight, bias, targets, settings, outputs)
+        return _score_with_trl(hidden, weight, bias, targets, settings=settings, outputs=outputs)
     differentiate = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden.dtype
     with torch.autocast("cpu", enabled=False):  # reductions stay in fp32; the projection is cast by hand
@@ -109,6 +112,7 @@ def _score_with_trl(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     targets: torch.Tensor,
+    *,
     settings: HeadSettings,
     outputs: frozenset[str],
 ) -> TokenScores:
@@ -201,8 +205,12 @@ class _ScoreTokens(torch.autograd.Function):
         log_total = torch.empty(count)
         for begin in range(0, count, TOKENS):
             rows = slice(begin, min(begin + TOKENS, count))
-            store = kept[rows] if kept is not None else None if scratch is None else scratch[: rows.stop - begin]
-            stats = _project(narrow[rows], head, bias, targets[rows], settings, outputs, store)
+            store = (
+                kept[rows] if kept is not None else None if scratch is None else scratch[: rows.stop - begin]
+            )
+            stats = _project(
+                narrow[rows], head, bias, targets[rows], settings=settings, outputs=outputs, store=store
+            )
             parts.append(stats.scores(outputs, vocabulary))
             log_total[rows] = stats.level + stats.total.log()
             if kept is not None:
@@ -223,7 +231,7 @@ class _ScoreTokens(torch.autograd.Function):
         return scores
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor | None, *_: Any) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor | None, *_: Any) -> tuple[torch.Tensor | None, ...]:
         if grad is None:
             return (None,) * 8
         hidden, weight, bias, targets, total, kept, slopes = ctx.saved_tensors
@@ -233,7 +241,9 @@ class _ScoreTokens(torch.autograd.Function):
         if kept is None:
             grads = _backward_again(ctx.settings, ctx.dtype, grad, (hidden, weight, bias, targets, total))
         else:
-            grads = _backward_kept(ctx.settings, grad, (hidden, weight, targets, total, kept), bias=needs_bias)
+            grads = _backward_kept(
+                ctx.settings, grad, (hidden, weight, targets, total, kept), bias=needs_bias
+            )
         return (*grads, None, None, None, None, None)
 
 
@@ -247,6 +257,7 @@ def _project(
     head: torch.Tensor,
     bias: torch.Tensor | None,
     targets: torch.Tensor,
+    *,
     settings: HeadSettings,
     outputs: frozenset[str],
     store: torch.Tensor | None,
@@ -258,7 +269,7 @@ def _project(
     exps = torch.empty(rows, min(COLUMNS, vocabulary))
     for start in range(0, vocabulary, COLUMNS):
         stop = min(start + COLUMNS, vocabulary)
-        logits = _tile(hidden, head, bias, settings, (start, stop), product)
+        logits = _tile(hidden, head, bias, settings=settings, columns=(start, stop), product=product)
         if "mean_logits" in outputs:
             stats.logit_sum += logits.sum(-1)
         stats.see_target(logits, targets, start, top1="is_top1" in outputs)
@@ -280,6 +291,7 @@ def _tile(
     hidden: torch.Tensor,
     head: torch.Tensor,
     bias: torch.Tensor | None,
+    *,
     settings: HeadSettings,
     columns: tuple[int, int],
     product: torch.Tensor,
@@ -339,7 +351,9 @@ def _backward_again(
         rows = slice(begin, min(begin + TOKENS, len(hidden)))
         for start in range(0, len(weight), COLUMNS):
             stop = min(start + COLUMNS, len(weight))
-            logits = _tile(narrow[rows], head, bias, settings, (start, stop), product)
+            logits = _tile(
+                narrow[rows], head, bias, settings=settings, columns=(start, stop), product=product
+            )
             slope = settings.slope(logits)
             error = torch.add(log_total[rows].mul(-LOG2_E)[:, None], logits, alpha=LOG2_E, out=logits)
             error = error.exp2_().mul_(-grad[rows, None])

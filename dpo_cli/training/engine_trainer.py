@@ -6,11 +6,11 @@ reference moves) no second model is loaded, and `_precompute_ref_logps` below re
 key leaves out `ld_alpha` and truncation.
 """
 
+# ruff: noqa: ANN401 - trl's arguments are passed through
+
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -29,6 +29,10 @@ from dpo_cli.training.reference import (
     reference_weights,
 )
 from dpo_cli.training.shared_prefix import ENGINE_VERSION, install_shared_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 REFERENCE_TOKENS = 8192
 """Tokens of one reference forward: enough to keep the processor busy, less memory than a training step takes."""

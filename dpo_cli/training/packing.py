@@ -10,11 +10,13 @@ Prefix sharing for DPO is published as arXiv 2410.20305.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Derived = TypeVar("Derived")
 
@@ -133,7 +135,8 @@ def pack_pairs(
     row_index = torch.cat(
         (
             starts[:, None] + time,
-            starts[:, None] + torch.where(time < shared[:, None], time, time + (fed_chosen - shared)[:, None]),
+            starts[:, None]
+            + torch.where(time < shared[:, None], time, time + (fed_chosen - shared)[:, None]),
         )
     )
     valid = time < fed[:, None]

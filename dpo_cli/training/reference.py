@@ -8,6 +8,8 @@ A stored value is found again only under everything that determines it (`model_k
 a file is believed only if its checksum holds.
 """
 
+# ruff: noqa: ANN401 - transformers' models are Any to mypy
+
 from __future__ import annotations
 
 import contextlib
@@ -89,7 +91,7 @@ def model_key(
     for name, tensor in sorted(weights, key=lambda item: item[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         flat = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu()
-        digest.update(flat.numpy())
+        digest.update(flat.numpy().data)
     return digest.hexdigest()
 
 
@@ -122,7 +124,9 @@ class ReferenceCache:
         notice: Called with a sentence when a file is damaged or cannot be written.
     """
 
-    def __init__(self, key: str, folder: Path | None = None, notice: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, key: str, folder: Path | None = None, notice: Callable[[str], None] | None = None
+    ) -> None:
         self.path = (cache_folder() if folder is None else folder) / "reference" / f"{key}.safetensors"
         self._notice = notice or (lambda _: None)
 
@@ -133,16 +137,12 @@ class ReferenceCache:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            self._notice(f"The stored reference log-probabilities cannot be read ({error}); they are computed again.")
+            self._notice(
+                f"The stored reference log-probabilities cannot be read ({error}); they are computed again."
+            )
             return {}
-        body, checksum = content[:-KEY_BYTES], content[-KEY_BYTES:]
         try:
-            if hashlib.sha256(body).digest() != checksum:
-                raise ValueError("its checksum does not hold")
-            arrays = load_arrays(body)
-            keys, values = arrays["keys"], arrays["log_probs"]
-            if keys.shape != (len(values), KEY_BYTES) or values.shape[1:] != (2,) or not np.isfinite(values).all():
-                raise ValueError("its arrays do not fit together")
+            keys, values = _verified(content)
         except (SafetensorError, KeyError, ValueError) as error:
             self._notice(f"{self.path} is damaged ({error}); reference log-probabilities are computed again.")
             return {}
@@ -167,6 +167,18 @@ class ReferenceCache:
             self._notice(f"Reference log-probabilities are not kept: {error}.")
             with contextlib.suppress(OSError):
                 Path(name).unlink()
+
+
+def _verified(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values of a cache file, if it is whole; a `ValueError` otherwise."""
+    body, checksum = content[:-KEY_BYTES], content[-KEY_BYTES:]
+    if hashlib.sha256(body).digest() != checksum:
+        raise ValueError("its checksum does not hold")
+    arrays = load_arrays(body)
+    keys, values = arrays["keys"], arrays["log_probs"]
+    if keys.shape != (len(values), KEY_BYTES) or values.shape[1:] != (2,) or not np.isfinite(values).all():
+        raise ValueError("its arrays do not fit together")
+    return keys, values
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int, most: int) -> list[list[int]]:

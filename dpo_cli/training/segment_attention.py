@@ -14,22 +14,27 @@ A model is switched with `plug_in`. Calls without a packed row (generation, eval
 the attention the model had before.
 """
 
+# ruff: noqa: ANN401, SLF001, D102 - autograd contexts and transformers' configs are untyped, and the parts of SDPA that can be merged have an underscore
+
 from __future__ import annotations
 
+import itertools
 import math
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name torch's own documentation uses
+import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from dpo_cli.training.packing import PackedPairs
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dpo_cli.training.packing import PackedPairs
 
 PREFIX = "shared_prefix_over_"
 LAYOUT_ARGUMENT = "packed_pairs"
@@ -68,18 +73,18 @@ def plug_in(config: Any) -> None:
         config: The text config of a transformers model; its `_attn_implementation` is replaced by one that
             delegates to the former for calls without a packed row.
     """
-    before = config._attn_implementation or "eager"  # noqa: SLF001 - transformers' name for a public setting
+    before = config._attn_implementation or "eager"
     if before.startswith(PREFIX):
         return
     name = PREFIX + before
     AttentionInterface.register(name, _attention_over(before))
     AttentionMaskInterface.register(name, _mask_over(before))
-    config._attn_implementation_internal = name  # noqa: SLF001 - as set_attn_implementation does
+    config._attn_implementation_internal = name
 
 
 def plug_out(config: Any) -> None:
     """Undo `plug_in`."""
-    config._attn_implementation_internal = config._attn_implementation.removeprefix(PREFIX)  # noqa: SLF001
+    config._attn_implementation_internal = config._attn_implementation.removeprefix(PREFIX)
 
 
 def _mask_over(before: str) -> Callable[..., Any]:
@@ -105,7 +110,9 @@ def _attention_over(before: str) -> Callable[..., Any]:
         if packed is not None:
             return attend_packed(module, query, key, value, packed, **kwargs), None
         if _in_packed_forward.get():
-            raise PackedAttentionError(f"{type(module).__name__} does not pass keywords on to its attention function")
+            raise PackedAttentionError(
+                f"{type(module).__name__} does not pass keywords on to its attention function"
+            )
         default = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
         call = ALL_ATTENTION_FUNCTIONS.get_interface(before, default)
         result: tuple[torch.Tensor, Any] = call(module, query, key, value, attention_mask, **kwargs)
@@ -144,9 +151,13 @@ def attend_packed(
         PackedAttentionError: For an argument that would change the numbers.
     """
     window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
-    unknown = sorted(name for name, given in kwargs.items() if name not in _KNOWN_ARGUMENTS and given is not None)
+    unknown = sorted(
+        name for name, given in kwargs.items() if name not in _KNOWN_ARGUMENTS and given is not None
+    )
     if unknown:
-        raise PackedAttentionError(f"{type(module).__name__} passes {', '.join(unknown)} to its attention function")
+        raise PackedAttentionError(
+            f"{type(module).__name__} passes {', '.join(unknown)} to its attention function"
+        )
     if dropout:
         raise PackedAttentionError(f"{type(module).__name__} drops attention weights out (p={dropout})")
     _check_window(module, window)
@@ -185,10 +196,15 @@ class SegmentAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # noqa: D102 - the class says it
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: PackedPairs, scale: float
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        packed: PackedPairs,
+        scale: float,
     ) -> torch.Tensor:
-        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001 - SDPA without its log-sum-exp cannot be merged
+        flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         heads, tokens = query.shape[1], query.shape[2]
         out = query.new_empty(1, tokens, heads, value.shape[-1])
         lse = query.new_empty(1, heads, tokens, dtype=torch.float32)
@@ -197,7 +213,7 @@ class SegmentAttention(torch.autograd.Function):
         def causal(a: int, b: int) -> None:
             if b > a:
                 q, k, v = query[:, :, a:b], key[:, :, a:b], value[:, :, a:b]
-                by_head[:, :, a:b], lse[:, :, a:b] = flash(q, k, v, 0.0, True, scale=scale)
+                by_head[:, :, a:b], lse[:, :, a:b] = flash(q, k, v, is_causal=True, scale=scale)
 
         for span in packed.spans:
             causal(span.start, span.chosen_start)
@@ -206,7 +222,7 @@ class SegmentAttention(torch.autograd.Function):
             rest = slice(span.chosen_start, span.end)
             if span.shared and span.end > span.chosen_start:
                 front = slice(span.start, span.chosen_start)
-                part, part_lse = flash(query[:, :, rest], key[:, :, front], value[:, :, front], 0.0, False, scale=scale)
+                part, part_lse = flash(query[:, :, rest], key[:, :, front], value[:, :, front], scale=scale)
                 total = torch.logaddexp(lse[:, :, rest], part_lse)
                 own = by_head[:, :, rest]
                 own.mul_((lse[:, :, rest] - total).exp()[..., None])
@@ -217,9 +233,9 @@ class SegmentAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]  # noqa: D102
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, out, lse = ctx.saved_tensors
-        back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001
+        back = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
         grad, out = grad.transpose(1, 2), out.transpose(1, 2)
         to_query = torch.empty_like(query)
         to_key, to_value = torch.empty_like(key), torch.empty_like(value)
@@ -233,10 +249,12 @@ class SegmentAttention(torch.autograd.Function):
 
         for span in ctx.packed.spans:
             edges = (span.start, span.chosen_start, span.rejected_start, span.end)
-            for a, b in zip(edges, edges[1:], strict=False):
+            for a, b in itertools.pairwise(edges):
                 if b > a:
                     here = slice(a, b)
-                    to_query[:, :, here], to_key[:, :, here], to_value[:, :, here] = part(here, here, causal=True)
+                    to_query[:, :, here], to_key[:, :, here], to_value[:, :, here] = part(
+                        here, here, causal=True
+                    )
             front, rest = slice(span.start, span.chosen_start), slice(span.chosen_start, span.end)
             if span.shared and span.end > span.chosen_start:
                 dq, dk, dv = part(rest, front, causal=False)
@@ -252,10 +270,12 @@ class _ToRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tokens: torch.Tensor, packed: PackedPairs) -> torch.Tensor:
         ctx.packed = packed
-        return tokens.index_select(0, packed.row_index.flatten()).view(*packed.row_index.shape, *tokens.shape[1:])
+        return tokens.index_select(0, packed.row_index.flatten()).view(
+            *packed.row_index.shape, *tokens.shape[1:]
+        )
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         packed: PackedPairs = ctx.packed
         flat = grad.flatten(0, 1)
         tokens = flat.index_select(0, packed.owner)
@@ -273,7 +293,7 @@ class _FromRows(torch.autograd.Function):
         return rows.flatten(0, 1).index_select(0, packed.owner)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
         rows = grad.new_zeros(ctx.shape)
         rows.flatten(0, 1).index_copy_(0, ctx.packed.owner, grad)
         return rows, None

@@ -16,12 +16,14 @@ Whatever is not known to be covered is decided by trying: both forwards score th
 pairs, and the engine is used only where they agree. Numbers never change silently.
 """
 
+# ruff: noqa: ANN401, SLF001 - transformers' and trl's objects are Any to mypy, and the seam is not all public
+
 from __future__ import annotations
 
 import contextlib
 import functools
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -59,7 +61,9 @@ def install_shared_prefix(trainer: DPOTrainer) -> str | None:
         return reason
     policy = _base_model(trainer.model)
     models = [policy] if trainer.ref_model is None else [policy, _base_model(trainer.ref_model)]
-    outputs = frozenset({"entropy", "mean_logits", "is_top1"} | ({"log_sum_sq_probs"} if trainer.use_weighting else set()))
+    outputs = frozenset(
+        {"entropy", "mean_logits", "is_top1"} | ({"log_sum_sq_probs"} if trainer.use_weighting else set())
+    )
     installed: list[Any] = []
     for model in models:
         # The policy is called inside of the trainer's autocast; a reference was wrapped in its own, which is replaced here.
@@ -76,7 +80,9 @@ def install_shared_prefix(trainer: DPOTrainer) -> str | None:
     return None
 
 
-def install_forward(model: Any, outputs: frozenset[str], autocast: Any = contextlib.nullcontext) -> str | None:
+def install_forward(
+    model: Any, outputs: frozenset[str], autocast: Any = contextlib.nullcontext
+) -> str | None:
     """Replace the fused forward of one causal LM (see `install_shared_prefix`).
 
     Args:
@@ -94,7 +100,7 @@ def install_forward(model: Any, outputs: frozenset[str], autocast: Any = context
     before = model.forward
     plug_in(text_config)
     model.forward = types.MethodType(_forward_in_place_of(before, outputs, autocast, text_config), model)
-    model._forward_before_engine = before  # noqa: SLF001 - kept on the model, so that removal needs no registry
+    model._forward_before_engine = before
     reason = _reason_by_trial(model, before, autocast)
     if reason is not None:
         remove_forward(model)
@@ -103,8 +109,8 @@ def install_forward(model: Any, outputs: frozenset[str], autocast: Any = context
 
 def remove_forward(model: Any) -> None:
     """Give a model back the forward and the attention it had before `install_forward`."""
-    model.forward = model._forward_before_engine  # noqa: SLF001
-    del model._forward_before_engine  # noqa: SLF001
+    model.forward = model._forward_before_engine
+    del model._forward_before_engine
     plug_out(model.config.get_text_config())
 
 
@@ -123,7 +129,12 @@ def _forward_in_place_of(before: Any, outputs: frozenset[str], autocast: Any, te
     @functools.wraps(before)
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
         ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
-        known = not args and set(kwargs) <= {"input_ids", "attention_mask", "use_cache", "output_router_logits"}
+        known = not args and set(kwargs) <= {
+            "input_ids",
+            "attention_mask",
+            "use_cache",
+            "output_router_logits",
+        }
         if not fused_lm_head or not known or labels is None or mask is None or not is_right_padded(mask):
             if fused_lm_head:
                 kwargs["fused_lm_head"] = True
@@ -131,14 +142,16 @@ def _forward_in_place_of(before: Any, outputs: frozenset[str], autocast: Any, te
                 kwargs["labels"] = labels
             return before(*args, **kwargs)
         routed = kwargs.get("output_router_logits", False)
-        packed = pack_pairs(ids, mask, labels, keep_last=routed)
+        packed = pack_pairs(cast("torch.Tensor", ids), mask, labels, keep_last=routed)
         with autocast():
             run = _run_backbone(self, packed, routed=routed)
             positions = packed.scored_positions
             hidden = run.last_hidden_state[0].index_select(0, positions)
             head = self.get_output_embeddings()
             bias = getattr(head, "bias", None)
-            scores = score_tokens(hidden, head.weight, bias, packed.scored_targets, settings, outputs)
+            scores = score_tokens(
+                hidden, head.weight, bias, packed.scored_targets, settings=settings, outputs=outputs
+            )
             aux_loss = _router_loss(text_config, run.router_logits, packed, mask) if routed else None
         rows = {name: None if x is None else packed.to_rows(x) for name, x in scores._asdict().items()}
         return FusedCausalLMOutput(**rows, label_mask=packed.label_mask, aux_loss=aux_loss)
@@ -154,7 +167,9 @@ def head_settings(text_config: Any) -> HeadSettings:
     divisor = getattr(text_config, "logits_scaling", None)
     if scale is None and divisor is not None:
         scale = divisor if text_config.model_type == "hyperclovax" else 1 / divisor
-    return HeadSettings(1.0 if scale is None else scale, getattr(text_config, "final_logit_softcapping", None))
+    return HeadSettings(
+        1.0 if scale is None else scale, getattr(text_config, "final_logit_softcapping", None)
+    )
 
 
 def _run_backbone(model: Any, packed: PackedPairs, *, routed: bool) -> Any:
@@ -170,7 +185,9 @@ def _run_backbone(model: Any, packed: PackedPairs, *, routed: bool) -> Any:
         )
 
 
-def _router_loss(text_config: Any, router_logits: Any, packed: PackedPairs, mask: torch.Tensor) -> torch.Tensor:
+def _router_loss(
+    text_config: Any, router_logits: Any, packed: PackedPairs, mask: torch.Tensor
+) -> torch.Tensor:
     """The load-balancing loss over TRL's rows: shared tokens count twice there, padding not at all."""
     from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
@@ -189,8 +206,11 @@ def _reason_by_settings(trainer: Any) -> str | None:
     parallel = trainer.accelerator.parallelism_config
     dropping = [m for m in trainer.model.modules() if isinstance(m, torch.nn.Dropout) and m.p > 0]
     checks = (
-        (trainer._is_vlm or trainer._is_vision_dataset, "vision-language models"),  # noqa: SLF001
-        (any(a.is_prompt_learning for a in adapters.values()), "prompt-learning adapters prepend tokens of their own"),
+        (trainer._is_vlm or trainer._is_vision_dataset, "vision-language models"),
+        (
+            any(a.is_prompt_learning for a in adapters.values()),
+            "prompt-learning adapters prepend tokens of their own",
+        ),
         (bool(dropping), "dropout is on, and a shared prompt can have only one dropout mask"),
         (bool(getattr(config, "attention_dropout", 0.0)), "the model's config has attention dropout"),
         (trainer.is_fsdp_enabled, "FSDP shards the weights"),
@@ -210,7 +230,10 @@ def _reason_by_config(model: Any, config: Any) -> str | None:
         (getattr(config, "use_bidirectional_attention", False) is True, "bidirectional attention"),
         (bool(kinds), f"layers of type {', '.join(sorted(kinds))}"),
         (getattr(config, "attention_chunk_size", None) is not None, "chunked attention"),
-        (not type(model)._can_set_attn_implementation(), "attention outside of transformers' attention interface"),  # noqa: SLF001
+        (
+            not type(model)._can_set_attn_implementation(),  # noqa: SLF001
+            "attention outside of transformers' attention interface",
+        ),
     )
     return next((f"{config.model_type}: {reason}" for applies, reason in checks if applies), None)
 
@@ -237,7 +260,7 @@ def _reason_by_trial(model: Any, before: Any, autocast: Any) -> str | None:
     return None
 
 
-def _trial_batch(model: Any) -> dict[str, torch.Tensor]:
+def _trial_batch(model: Any) -> dict[str, Any]:
     """Two pairs of 9 to 16 arbitrary tokens: a common beginning, none at all, different lengths."""
     vocabulary = model.get_output_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
@@ -245,7 +268,7 @@ def _trial_batch(model: Any) -> dict[str, torch.Tensor]:
     ids[2, :9] = ids[0, :9]
     lengths = torch.tensor([16, 9, 13, 15])
     mask = (torch.arange(16) < lengths[:, None]).long()
-    labels = ids.masked_fill((torch.arange(16) < 5) | (mask == 0), IGNORED_LABEL)  # noqa: PLR2004 - five prompt tokens
+    labels = ids.masked_fill((torch.arange(16) < 5) | (mask == 0), IGNORED_LABEL)
     device = model.get_input_embeddings().weight.device
     return {
         "input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": labels.to(device), "use_cache": False,

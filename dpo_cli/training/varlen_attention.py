@@ -6,11 +6,12 @@ Three sequences a pair: the shared tokens on themselves, and each rest with its 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 
-from dpo_cli.training.packing import PackedPairs
+if TYPE_CHECKING:
+    from dpo_cli.training.packing import PackedPairs
 
 
 class VarlenIndex(NamedTuple):
@@ -81,7 +82,7 @@ def attend_varlen(
 
     index = packed.derived("varlen", varlen_index)
     by_token = [x[0].transpose(0, 1) for x in (query, key, value)]
-    out: torch.Tensor = varlen_attn(
+    out = varlen_attn(
         by_token[0].contiguous(),
         by_token[1].index_select(0, index.gather),
         by_token[2].index_select(0, index.gather),
@@ -93,4 +94,4 @@ def attend_varlen(
         window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return out[None]
+    return cast("torch.Tensor", out)[None]
