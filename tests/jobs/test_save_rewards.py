@@ -1,0 +1,83 @@
+"""`--save-rewards`, held against log-probabilities summed token by token, on pairs of plain text."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dpo_cli.config import DPOTrainingConfig
+from dpo_cli.errors import ConfigError, OutputError
+from dpo_cli.jobs.train import train
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs/examples/splicing"))
+
+PAIRS = [
+    {"prompt": "<BRN>", "chosen": "CAGGTACGT", "rejected": "CAGGTAGGG"},
+    {"prompt": "<LIV>", "chosen": "AAGGTAAGT", "rejected": "TTCGTCCCC"},
+    {"prompt": "<BRN>", "chosen": "CTGGTGAGT", "rejected": "CAGGTATTTAC"},
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    from language_model import pretrain
+
+    folder = tmp_path_factory.mktemp("base")
+    texts = [(pair["prompt"], pair[side]) for pair in PAIRS for side in ("chosen", "rejected")]
+    pretrain(folder, texts, ("<CON>", "<BRN>", "<LIV>"), seed=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS), encoding="utf-8")
+    return file
+
+
+def log_prob(folder, prompt, completion):
+    """One token at a time, the end included."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = tokenizer(prompt + completion + "</s>")["input_ids"]
+    with torch.no_grad():
+        rows = [model(torch.tensor([ids[:at]])).logits[0, -1].log_softmax(-1)[ids[at]] for at in range(1, len(ids))]
+    return float(sum(rows))
+
+
+def config(base, pairs, tmp_path, **more):
+    return DPOTrainingConfig(
+        model=str(base), dataset=str(pairs), output_dir=str(tmp_path / "out"), beta=0.3, learning_rate=1e-3,
+        per_device_train_batch_size=64, gradient_accumulation_steps=1, num_train_epochs=3, device="cpu", **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["shared-prefix", "trl"])
+def test_rewards_are_beta_times_the_change_of_log_probabilities(base, pairs, tmp_path, engine):
+    file = tmp_path / "rewards.jsonl"
+    result = train(config(base, pairs, tmp_path, eval_dataset=str(pairs), save_rewards=str(file), engine=engine))
+    assert result.training.engine == engine
+    saved = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [one["row"] for one in saved] == [1, 2, 3]
+    for one, pair in zip(saved, PAIRS, strict=True):
+        for side in ("chosen", "rejected"):
+            text = (pair["prompt"], pair[side])
+            expected = 0.3 * (log_prob(tmp_path / "out", *text) - log_prob(base, *text))
+            assert one[side] == pytest.approx(expected, abs=1e-4)
+        assert one["margin"] == pytest.approx(one["chosen"] - one["rejected"])
+    assert max(abs(one["margin"]) for one in saved) > 0.01
+
+
+def test_without_held_out_pairs_it_stops_before_training(base, pairs, tmp_path):
+    with pytest.raises(ConfigError, match="--save-rewards: there are no held-out pairs"):
+        train(config(base, pairs, tmp_path, save_rewards=str(tmp_path / "r.jsonl")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_cannot_be_written_stops_it_before_training(base, pairs, tmp_path):
+    with pytest.raises(OutputError, match="there is no folder"):
+        train(config(base, pairs, tmp_path, eval_dataset=str(pairs), save_rewards=str(tmp_path / "no" / "r.jsonl")))
+    assert not (tmp_path / "out").exists()
