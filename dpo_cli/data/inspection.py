@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dpo_cli.data.findings import (
     ADVICE,
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from dpo_cli.data.accounting import Accounting
     from dpo_cli.data.tokenized import PairTokenizer
     from dpo_cli.data.walk import Kept
+
+
+_64_BITS: Final = 2**64 - 1
 
 
 @dataclass
@@ -86,10 +89,12 @@ class Inspector:
     def _compare(self, seen: Seen) -> None:
         """Remember the pair, to find others like it."""
         pair, number = seen.kept.pair, seen.kept.number
-        same = fingerprint(pair.prompt, pair.chosen, pair.rejected)
+        # Python's own string hash is fast, and these are only compared within this run.
+        prompt, turns = seen.prompt, len(pair.prompt) if pair.conversational else 0
+        same = hash((turns, prompt, seen.chosen, seen.rejected)) & _64_BITS
         self._numbers.append(number)
         self._pairs.append(same)
-        self._swapped.append(fingerprint(pair.prompt, pair.rejected, pair.chosen))
+        self._swapped.append(hash((turns, prompt, seen.rejected, seen.chosen)) & _64_BITS)
         if self._alike.searched < SEARCHED and same not in self._known:
             self._known.add(same)
             if self._alike.repeats(number, (seen.prompt, seen.chosen, seen.rejected)):

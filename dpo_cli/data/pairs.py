@@ -86,7 +86,11 @@ class Pair:
 
 def written(text: Text) -> str:
     """A text or messages as one canonical string, for hashing and comparison."""
-    return text if isinstance(text, str) else json.dumps(text, sort_keys=True, ensure_ascii=False)
+    if isinstance(text, str):
+        return text
+    if all(len(message) == 2 for message in text):  # noqa: PLR2004 - role and content, nearly always
+        return "".join(f"\x1e{message['role']}\x1f{message['content']}" for message in text)
+    return json.dumps(text, sort_keys=True, ensure_ascii=False)
 
 
 def fingerprint(*texts: Text) -> int:

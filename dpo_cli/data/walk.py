@@ -5,22 +5,24 @@
 
 from __future__ import annotations
 
-import itertools
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dpo_cli.data.accounting import Accounting
-from dpo_cli.data.pairs import Pair, RowProblem
+from dpo_cli.data.pairs import UNREADABLE, Pair, RowProblem, plain
 from dpo_cli.events import OnEvent, Progress, ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from dpo_cli.data.reading import PairReader, ReadRow
     from dpo_cli.data.tokenized import PairTokenizer, TokenizedPair
 
-_BATCH: Final = 1024
-"""Rows tokenised together."""
+_Batch = list["ReadRow"]
+_ROWS: Final = 1024
+_CHARACTERS: Final = 1 << 22
+"""Rows and characters that are tokenised together, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +67,64 @@ class Walk:
 
     def __iter__(self) -> Iterator[Kept]:
         """The kept pairs, in order."""
-        rows = iter(self._reader)
-        while batch := list(itertools.islice(rows, _BATCH)):
-            yield from self._judge(batch)
+        for batch, tokenized in self._tokenized(_batches(self._reader)):
+            yield from self._judge(batch, tokenized)
             self._report()
         self._on_event(Progress(self._stage, self.accounting.read, self.accounting.read))
 
-    def _judge(self, batch: list[ReadRow]) -> Iterator[Kept]:
+    def _tokenized(
+        self, batches: Iterator[_Batch]
+    ) -> Iterator[tuple[_Batch, list[TokenizedPair | RowProblem] | None]]:
+        """Each batch with its token ids, one batch ahead: the tokenizer works while rows are read and judged."""
+        if self._tokenizer is None:
+            yield from ((batch, None) for batch in batches)
+            return
+        tokenize = self._tokenizer.tokenize
+        with ThreadPoolExecutor(1) as ahead:
+            waiting: tuple[_Batch, Future[list[TokenizedPair | RowProblem]]] | None = None
+            for batch in batches:
+                following = batch, ahead.submit(tokenize, [row.pair for row in batch if row.pair is not None])
+                if waiting is not None:
+                    yield waiting[0], waiting[1].result()
+                waiting = following
+            if waiting is not None:
+                yield waiting[0], waiting[1].result()
+
+    def _judge(self, batch: _Batch, found: list[TokenizedPair | RowProblem] | None) -> Iterator[Kept]:
         count = self.accounting
-        pairs = [row.pair for row in batch if row.pair is not None]
-        tokenized = iter(self._tokenizer.tokenize(pairs)) if self._tokenizer is not None else None
+        tokenized = iter(found or ())
         for row in batch:
             count.read += 1
             count.rows_by_file[row.raw.source] = count.rows_by_file.get(row.raw.source, 0) + 1
             problem, tokens = row.problem, None
-            if row.pair is not None and tokenized is not None and self._tokenizer is not None:
-                found = next(tokenized)
-                if isinstance(found, RowProblem):
-                    problem = found
-                else:
-                    tokens, problem = found, self._tokenizer.problem(found)
-            if problem is not None or row.pair is None:
-                count.drop(row.number, row.raw, problem or RowProblem("unreadable row", "there is nothing"))
+            if row.pair is not None and self._tokenizer is not None:
+                tokens, problem = self._tokens(next(tokenized), self._tokenizer)
+            if row.pair is None or problem is not None:
+                count.drop(row.number, row.raw, problem or RowProblem(UNREADABLE, "there is nothing in it"))
                 continue
             count.kept += 1
             yield Kept(row.number, row.pair, tokens)
 
+    def _tokens(
+        self, found: TokenizedPair | RowProblem, tokenizer: PairTokenizer
+    ) -> tuple[TokenizedPair | None, RowProblem | None]:
+        return (None, found) if isinstance(found, RowProblem) else (found, tokenizer.problem(found))
+
     def _report(self) -> None:
         read, share = self.accounting.read, self._reader.source.done()
         self._on_event(Progress(self._stage, read, max(round(read / share), read) if share > 0 else 0))
+
+
+def _batches(rows: Iterable[ReadRow]) -> Iterator[_Batch]:
+    """Rows in lists, bounded in number and in characters: a few long documents are a batch too."""
+    batch: _Batch = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        if row.pair is not None:
+            size += sum(len(plain(text)) for text in (row.pair.prompt, row.pair.chosen, row.pair.rejected))
+        if len(batch) >= _ROWS or size >= _CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
