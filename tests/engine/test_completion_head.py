@@ -30,7 +30,9 @@ def make(count=23, width=16, vocabulary=57, *, bias=False, seed=0, scale=1.0):
     weight = torch.randn(vocabulary, width, generator=draw)
     offset = torch.randn(vocabulary, generator=draw) if bias else None
     targets = torch.randint(0, vocabulary, (count,), generator=draw)
-    targets[: count // 2] = (hidden @ weight.t())[: count // 2].argmax(-1)  # half of them are the model's choice
+    targets[: count // 2] = (hidden @ weight.t())[: count // 2].argmax(
+        -1
+    )  # half of them are the model's choice
     return hidden, weight, offset, targets
 
 
@@ -54,7 +56,10 @@ def test_scores_and_gradients(way, bias, settings, frozen):
         offset.requires_grad_(not frozen)
     ours = score_tokens(hidden, weight, offset, targets, settings=settings, outputs=ALL)
     inputs = [x for x in (hidden, weight, offset) if x is not None and x.requires_grad]
-    exact = [x if x is None else x.detach().double().requires_grad_(x.requires_grad) for x in (hidden, weight, offset)]
+    exact = [
+        x if x is None else x.detach().double().requires_grad_(x.requires_grad)
+        for x in (hidden, weight, offset)
+    ]
     theirs = expected(*exact, targets, settings)
     for name, values in theirs.items():
         found = getattr(ours, name)
@@ -64,7 +69,9 @@ def test_scores_and_gradients(way, bias, settings, frozen):
             torch.testing.assert_close(found.double(), values, rtol=1e-5, atol=2e-5)
     upstream = torch.linspace(-2, 3, len(targets))
     grads = torch.autograd.grad((ours.log_probs * upstream).sum(), inputs)
-    true = torch.autograd.grad((theirs["log_probs"] * upstream).sum(), [x for x in exact if x is not None and x.requires_grad])
+    true = torch.autograd.grad(
+        (theirs["log_probs"] * upstream).sum(), [x for x in exact if x is not None and x.requires_grad]
+    )
     for found, wanted in zip(grads, true, strict=True):
         torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-4)
 
@@ -111,7 +118,9 @@ def test_bfloat16_rounds_products_and_nothing_else(way, frozen):
 
 def test_no_tokens_give_no_scores_and_a_gradient_of_zero():
     hidden, weight = torch.randn(0, 4, requires_grad=True), torch.randn(9, 4, requires_grad=True)
-    ours = score_tokens(hidden, weight, None, torch.empty(0, dtype=torch.long), settings=HeadSettings(), outputs=ALL)
+    ours = score_tokens(
+        hidden, weight, None, torch.empty(0, dtype=torch.long), settings=HeadSettings(), outputs=ALL
+    )
     assert all(len(x) == 0 for x in ours)
     ours.log_probs.sum().backward()
     assert weight.grad.abs().sum() == 0

@@ -61,7 +61,9 @@ SHAPES = [(5, 7, 3), (0, 4, 6), (9, 0, 5), (6, 0, 0), (1, 1, 1)]
 
 @pytest.mark.parametrize("path", ["segments", "rows"])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (3, 1)])
-@pytest.mark.parametrize("options", [{}, {"sliding_window": 4}, {"softcap": 2.0}, {"sliding_window": 4, "softcap": 2.0}])
+@pytest.mark.parametrize(
+    "options", [{}, {"sliding_window": 4}, {"softcap": 2.0}, {"sliding_window": 4, "softcap": 2.0}]
+)
 def test_outputs_and_gradients_are_those_of_a_masked_softmax(path, heads, kv_heads, options, monkeypatch):
     monkeypatch.setattr(segment_attention, "SHORT_ROW", 0 if path == "segments" else 1000)
     packed = layout(SHAPES)
@@ -88,7 +90,12 @@ def test_a_window_wider_than_every_row_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    ("given", "word"), [({"s_aux": torch.ones(2)}, "s_aux"), ({"position_bias": torch.ones(1)}, "position_bias"), ({"dropout": 0.1}, "drops")]
+    ("given", "word"),
+    [
+        ({"s_aux": torch.ones(2)}, "s_aux"),
+        ({"position_bias": torch.ones(1)}, "position_bias"),
+        ({"dropout": 0.1}, "drops"),
+    ],
 )
 def test_an_argument_that_would_change_the_numbers_is_refused_by_name(given, word):
     packed = layout([(2, 2, 2)])
@@ -113,7 +120,9 @@ def test_the_index_for_the_cuda_kernel_names_the_right_keys():
     index = varlen_index(packed)
     out = torch.empty_like(q)
     for (a, b), (c, d) in zip(
-        itertools.pairwise(index.query_ends.tolist()), itertools.pairwise(index.key_ends.tolist()), strict=True
+        itertools.pairwise(index.query_ends.tolist()),
+        itertools.pairwise(index.key_ends.tolist()),
+        strict=True,
     ):
         keys = index.gather[c:d]
         see = torch.ones(b - a, d - c, dtype=torch.bool).tril(d - c - (b - a))
@@ -125,7 +134,9 @@ def test_the_index_for_the_cuda_kernel_names_the_right_keys():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="varlen attention on CUDA: there is no CUDA device here")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="varlen attention on CUDA: there is no CUDA device here"
+)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("window", [None, 4])
 def test_varlen_attention_on_cuda(dtype, window):
@@ -136,6 +147,10 @@ def test_varlen_attention_on_cuda(dtype, window):
 
     moved = {n: x.cuda() if isinstance(x, torch.Tensor) else x for n, x in vars(packed).items()}
     ours = attend_packed(
-        torch.nn.Module(), *(x.cuda().to(dtype) for x in (q, k, v)), PackedPairs(**moved), scaling=0.125, sliding_window=window
+        torch.nn.Module(),
+        *(x.cuda().to(dtype) for x in (q, k, v)),
+        PackedPairs(**moved),
+        scaling=0.125,
+        sliding_window=window,
     )
     torch.testing.assert_close(ours.cpu().double(), theirs, rtol=2e-2, atol=2e-2)
