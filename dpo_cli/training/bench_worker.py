@@ -113,7 +113,7 @@ def measure(spec: WorkerSpec) -> WorkerResult:
 
     with tempfile.TemporaryDirectory() as folder:
         settings: dict[str, Any] = {} if spec.as_installed else {
-            "bf16": spec.dtype == "bfloat16", "gradient_checkpointing": False,
+            "bf16": spec.dtype == "bfloat16", "activation_checkpointing": False,
         }  # fmt: skip
         ours = spec.engine == "shared-prefix"
         arguments = DPOConfig(

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 ENGINE_VERSION = 1
 """Raised whenever the engine's numbers may change; part of the key of cached reference log-probabilities."""
 
+TRIAL_PROMPT = 5
 _TRIAL_ERRORS = (PackedAttentionError, TypeError, ValueError, AttributeError, KeyError, RuntimeError)
 
 
@@ -231,7 +232,7 @@ def _reason_by_config(model: Any, config: Any) -> str | None:
         (bool(kinds), f"layers of type {', '.join(sorted(kinds))}"),
         (getattr(config, "attention_chunk_size", None) is not None, "chunked attention"),
         (
-            not type(model)._can_set_attn_implementation(),  # noqa: SLF001
+            not type(model)._can_set_attn_implementation(),
             "attention outside of transformers' attention interface",
         ),
     )
@@ -268,7 +269,7 @@ def _trial_batch(model: Any) -> dict[str, Any]:
     ids[2, :9] = ids[0, :9]
     lengths = torch.tensor([16, 9, 13, 15])
     mask = (torch.arange(16) < lengths[:, None]).long()
-    labels = ids.masked_fill((torch.arange(16) < 5) | (mask == 0), IGNORED_LABEL)
+    labels = ids.masked_fill((torch.arange(16) < TRIAL_PROMPT) | (mask == 0), IGNORED_LABEL)
     device = model.get_input_embeddings().weight.device
     return {
         "input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": labels.to(device), "use_cache": False,

@@ -37,13 +37,14 @@ def varlen_index(packed: PackedPairs) -> VarlenIndex:
     pieces: list[torch.Tensor] = []
     queries, keys = [0], [0]
     for span in packed.spans:
+        front = torch.arange(span.start, span.chosen_start)
+        if span.shared:
+            pieces.append(front)
+            queries.append(span.shared)
+            keys.append(span.shared)
         for start, count in ((span.chosen_start, span.chosen), (span.rejected_start, span.rejected)):
-            if start == span.chosen_start and span.shared:
-                pieces.append(torch.arange(span.start, span.chosen_start))
-                queries.append(span.shared)
-                keys.append(span.shared)
             if count:
-                pieces += [torch.arange(span.start, span.chosen_start), torch.arange(start, start + count)]
+                pieces += [front, torch.arange(start, start + count)]
                 queries.append(count)
                 keys.append(span.shared + count)
     device = packed.token_ids.device

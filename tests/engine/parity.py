@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import torch
@@ -93,11 +94,13 @@ class Prepared(DPOTrainer):
 
 def train(model, rows, folder, *, engine, ref_model=None, peft_config=None, **settings):
     """Train a few steps; returns (trainer, one dict of logged numbers a step, reason of a fallback)."""
+    # Where a gradient is zero because chosen and rejected cancel, what is left of it is rounding, and Adam
+    # makes full steps of rounding. A larger epsilon keeps the comparison of weights about gradients.
     defaults = {
-        "output_dir": str(folder), "per_device_train_batch_size": 4, "max_steps": 10, "learning_rate": 1e-3,
+        "output_dir": str(folder), "per_device_train_batch_size": 4, "max_steps": 10, "learning_rate": 1e-4,
         "logging_steps": 1, "report_to": "none", "save_strategy": "no", "bf16": False, "disable_tqdm": True,
-        "gradient_checkpointing": False, "use_cpu": True, "seed": 3, "max_length": None, "dataloader_pin_memory": False,
-        "beta": 0.5,
+        "activation_checkpointing": False, "use_cpu": True, "seed": 3, "max_length": None, "dataloader_pin_memory": False,
+        "beta": 0.5, "adam_epsilon": 1e-6,
     }  # fmt: skip
     args = DPOConfig(**{**defaults, **settings})
     trainer = Prepared(
@@ -109,14 +112,45 @@ def train(model, rows, folder, *, engine, ref_model=None, peft_config=None, **se
     return trainer, [entry for entry in trainer.state.log_history if "loss" in entry], reason
 
 
-def compare(ours, theirs, tolerance=1e-5, floor=1e-6):
-    """Largest relative difference over all logged numbers of all steps, and where it is."""
+def twice(family, rows, folder, *, changes=None, reference=True, peft_config=None, **settings):
+    """The same run with TRL's forward and with the engine: (ours, theirs, differences of their weights)."""
+    model = make_model(family, **(changes or {}))
+    runs = []
+    for engine in (True, False):
+        ref_model = copy.deepcopy(model) if reference and peft_config is None else None
+        runs.append(
+            train(
+                copy.deepcopy(model),
+                rows,
+                folder,
+                engine=engine,
+                ref_model=ref_model,
+                peft_config=copy.deepcopy(peft_config),
+                **settings,
+            )
+        )
+    (ours, our_log, reason), (theirs, their_log, _) = runs
+    assert reason is None
+    gap = max(
+        float((a.detach() - b.detach()).abs().max())
+        for a, b in zip(ours.model.parameters(), theirs.model.parameters(), strict=True)
+    )
+    return our_log, their_log, gap
+
+
+def worst_difference(ours, theirs, *, beta=0.5):
+    """Largest difference over all logged numbers of all steps, relative to the size of what they are made of.
+
+    Rewards are differences of log-probabilities: their error is that of the log-probabilities. A mean logit is a
+    mean of `V` numbers of size 1 that cancel.
+    """
     worst = (0.0, "")
-    skip = {"epoch", "step"}
-    assert len(ours) == len(theirs)
+    assert len(ours) == len(theirs) > 0
     for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         assert set(a) == set(b)
-        for name in set(a) - skip:
-            gap = abs(a[name] - b[name]) / max(abs(b[name]), floor / tolerance)
+        size = {"rewards/": beta * max(abs(b["logps/chosen"]), abs(b["logps/rejected"])), "logits/": 1.0}
+        for name in set(a) - {"epoch", "step"}:
+            scale = max([abs(b[name]), *(v for k, v in size.items() if name.startswith(k))])
+            gap = abs(a[name] - b[name]) / max(scale, 1e-6)
             worst = max(worst, (gap, f"{name} at step {step}: {a[name]} against {b[name]}"))
     return worst

@@ -1,0 +1,256 @@
+"""Stored reference log-probabilities: found again exactly when nothing that determines them has changed."""
+
+import copy
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from engine.parity import make_model, pairs, tokenizer, train
+from peft import LoraConfig, get_peft_model
+from trl import DPOConfig
+
+from dpo_cli.errors import TrainingError
+from dpo_cli.training import engine_trainer
+from dpo_cli.training.engine_trainer import EngineTrainer
+from dpo_cli.training.reference import (
+    ReferenceCache,
+    Truncation,
+    batches_by_length,
+    cache_folder,
+    model_key,
+    pair_key,
+    reference_weights,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:The `'keep_end'` truncation mode:FutureWarning")
+
+
+class Ready(EngineTrainer):
+    def _prepare_dataset(self, dataset, *args, **kwargs):
+        return dataset
+
+
+class Session:
+    """Builds trainers that share one cache folder."""
+
+    def __init__(self, folder):
+        self.folder, self.notices = folder, []
+        self.model = make_model("llama")
+
+    def trainer(self, rows=None, *, model=None, peft_config=None, engine="shared-prefix", **settings):
+        defaults = {
+            "output_dir": str(self.folder / "out"), "per_device_train_batch_size": 4, "max_steps": 2, "report_to": "none",
+            "save_strategy": "no", "bf16": False, "use_cpu": True, "activation_checkpointing": False, "max_length": None,
+            "precompute_ref_log_probs": True, "disable_tqdm": True, "dataloader_pin_memory": False,
+        }  # fmt: skip
+        return Ready(
+            model=copy.deepcopy(self.model) if model is None else model,
+            args=DPOConfig(**{**defaults, **settings}),
+            train_dataset=Dataset.from_list(pairs() if rows is None else rows),
+            processing_class=tokenizer(),
+            peft_config=peft_config,
+            engine=engine,
+            cache_folder=self.folder / "cache",
+            notice=self.notices.append,
+        )
+
+    def computed(self, *args, **kwargs):
+        return self.trainer(*args, **kwargs).references_computed
+
+
+@pytest.fixture
+def session(tmp_path):
+    return Session(tmp_path)
+
+
+COUNT = len(pairs())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"beta": 0.9}, {"learning_rate": 1e-2}, {"loss_type": ["ipo"]}, {"seed": 7}, {"max_steps": 9},
+        {"per_device_train_batch_size": 2}, {"max_length": 500}, {"label_smoothing": 0.1, "loss_type": ["robust"]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_does_not_matter_finds_the_stored_values(session, other):
+    assert session.computed() == COUNT
+    assert session.computed(**other) == 0
+
+
+def test_another_order_another_choice_and_lora_of_any_rank_find_them_too(session):
+    first = session.trainer()
+    rows = pairs()
+    assert session.computed(rows[::-1]) == 0
+    assert session.computed(rows[3:7]) == 0
+    assert session.computed(rows + pairs(2, seed=77)) == 2
+    for rank in (2, 4):
+        lora = session.trainer(rows, peft_config=LoraConfig(r=rank, target_modules="all-linear"))
+        assert lora.references_computed == 0
+        assert lora.train_dataset["ref_chosen_logps"][:] == first.train_dataset["ref_chosen_logps"][:]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"ld_alpha": 0.5},
+        {"max_length": 9},
+        {"max_length": 9, "truncation_mode": "keep_end"},
+        {"bf16": True},
+        {"engine": "trl"},
+    ],
+    ids=str,
+)
+def test_what_matters_does_not(session, other):
+    rows = [row for row in pairs() if len(row["prompt_ids"]) < 9 and len(row["chosen_ids"]) > 9]
+    assert session.computed(rows) == len(rows) > 1
+    assert session.computed(rows, **other) == len(rows)
+    assert session.computed(rows, **other) == 0
+
+
+@pytest.mark.parametrize("change", ["weights", "config", "library", "engine version"])
+def test_another_model_or_version_does_not(session, change, monkeypatch):
+    assert session.computed() == COUNT
+    if change == "weights":
+        with torch.no_grad():
+            session.model.model.norm.weight[3] += 1e-6
+    if change == "config":
+        session.model.config.rms_norm_eps = 1e-5
+    if change == "library":
+        monkeypatch.setattr(engine_trainer.transformers, "__version__", "5.99.0")
+    if change == "engine version":
+        monkeypatch.setattr(engine_trainer, "ENGINE_VERSION", 99)
+    assert session.computed() == COUNT
+
+
+def test_one_other_token_is_one_other_pair(session):
+    rows = pairs()
+    session.trainer(rows)
+    rows[4]["rejected_ids"][0] = 3 if rows[4]["rejected_ids"][0] != 3 else 4
+    assert session.computed(rows) == 1
+
+
+def test_where_the_completion_starts_is_part_of_a_pair():
+    whole, split = Truncation(None), {"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4]}
+    moved = {"prompt_ids": [1], "chosen_ids": [2, 3], "rejected_ids": [2, 4]}
+    assert pair_key(split, whole) != pair_key(moved, whole)
+    # A cut that does not reach the row is no difference; one that does is.
+    assert pair_key(split, whole) == pair_key(split, Truncation(3)) != pair_key(split, Truncation(2))
+    assert pair_key(split, Truncation(2)) != pair_key(split, Truncation(2, "keep_end"))
+
+
+def test_the_values_are_those_trl_computes(session, tmp_path):
+    ours = session.trainer(ld_alpha=0.3)
+    theirs, _, _ = train(
+        copy.deepcopy(session.model),
+        pairs(),
+        tmp_path,
+        engine=False,
+        precompute_ref_log_probs=True,
+        ld_alpha=0.3,
+        max_steps=1,
+    )
+    for column in ("ref_chosen_logps", "ref_rejected_logps"):
+        assert ours.train_dataset[column][:] == pytest.approx(theirs.train_dataset[column][:], rel=1e-5)
+
+
+def test_an_adapter_that_is_trained_further_is_its_own_reference(session):
+    base = session.computed()
+    adapted = get_peft_model(
+        copy.deepcopy(session.model), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    )
+    assert base == COUNT
+    again = copy.deepcopy(adapted)
+    assert session.computed(model=adapted) == COUNT
+    assert session.computed(model=again) == 0
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "bit": content[:-60] + bytes([content[-60] ^ 1]) + content[-59:],
+            "cut": content[: len(content) // 2],
+            "empty": b"",
+            "text": b"{}",
+        }[how]
+    )
+
+
+@pytest.mark.parametrize("how", ["bit", "cut", "empty", "text"])
+def test_a_damaged_file_is_computed_again_and_said(session, how):
+    right = session.trainer().train_dataset["ref_chosen_logps"][:]
+    (file,) = (session.folder / "cache").rglob("*.safetensors")
+    damage(file, how)
+    again = session.trainer()
+    assert again.references_computed == COUNT
+    assert again.train_dataset["ref_chosen_logps"][:] == right
+    assert "damaged" in session.notices[0]
+    assert session.computed() == 0
+
+
+def test_values_that_are_no_numbers_are_not_believed(tmp_path):
+    cache = ReferenceCache("k", tmp_path)
+    cache.save({b"a" * 32: (float("nan"), 1.0)})
+    assert cache.load() == {}
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_cache(session):
+    (session.folder / "cache").write_text("a file where the folder should be")
+    assert session.computed() == COUNT
+    assert any("not kept" in notice for notice in session.notices)
+
+
+def test_nothing_half_written_is_left(tmp_path, monkeypatch):
+    cache = ReferenceCache("k", tmp_path)
+    cache.save({b"a" * 32: (-1.0, -2.0)})
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    cache.save({b"b" * 32: (-3.0, -4.0)})
+    assert cache.load() == {b"a" * 32: (-1.0, -2.0)}
+    assert os.listdir(cache.path.parent) == ["k.safetensors"]  # noqa: PTH208
+
+
+def test_a_reference_that_is_not_finite_stops_the_run(session):
+    with torch.no_grad():
+        session.model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="not finite"):
+        session.trainer(engine="trl")
+
+
+def test_no_second_model_is_kept(session):
+    trainer = session.trainer()
+    assert trainer.ref_model is None
+    assert trainer.engine == "shared-prefix"
+
+
+def test_the_folder_can_be_chosen(monkeypatch, tmp_path):
+    monkeypatch.setenv("DPO_CLI_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("DPO_CLI_CACHE")
+    assert cache_folder() == Path.home() / ".cache" / "dpo-cli"
+
+
+def test_the_key_takes_in_every_weight():
+    model = make_model("llama")
+    key = model_key(reference_weights(model), {}, {})
+    for parameter in model.parameters():
+        with torch.no_grad():
+            parameter.view(-1)[-1] += 1
+        changed = model_key(reference_weights(model), {}, {})
+        assert changed != key
+        key = changed
+
+
+@pytest.mark.parametrize(("tokens", "most"), [(1, 9), (40, 3), (10_000, 256)])
+def test_groups_cover_everything_once_within_the_limits(tokens, most):
+    lengths = np.random.default_rng(0).integers(1, 30, 50).tolist()
+    groups = batches_by_length(lengths, tokens, most)
+    assert sorted(i for group in groups for i in group) == list(range(50))
+    for group in groups:
+        assert len(group) == 1 or (
+            len(group) <= most and 2 * len(group) * max(lengths[i] for i in group) <= tokens
+        )
