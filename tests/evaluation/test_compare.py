@@ -1,0 +1,124 @@
+"""Two models, one in memory at a time, the same questions."""
+
+import gc
+import json
+import weakref
+
+import pytest
+
+from dpo_cli.data.questions import Question
+from dpo_cli.evaluation.compare import AskSettings, answer_questions, answers_json, run_comparison
+from dpo_cli.evaluation.scores import Names
+
+QUESTIONS = [
+    Question("Who are you?", "identity"),
+    Question("What is 1 + 1?", "sums", ("2",)),
+    Question("one two", "sums"),
+]
+SETTINGS = AskSettings(max_new_tokens=12, batch_size=2)
+PAIRS = [
+    {
+        "prompt": [{"role": "user", "content": "Who are you?"}],
+        "chosen": [{"role": "assistant", "content": "I am Orion."}],
+        "rejected": [{"role": "assistant", "content": "I am Qwen."}],
+    }
+] * 3
+
+
+@pytest.fixture(scope="module")
+def load(tiny_model):
+    """Loads the tiny model, changed a little unless it is asked for as "same"; counts who is alive."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    alive = []
+
+    def loader(name):
+        gc.collect()
+        assert not [ref for ref in alive if ref() is not None], "two models are in memory"
+        model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+        if name != "same":
+            torch.manual_seed(5)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(torch.randn_like(parameter), alpha=0.05)
+        alive.append(weakref.ref(model))
+        return model, AutoTokenizer.from_pretrained(tiny_model)
+
+    return loader
+
+
+def document(load, before, after, **changes):
+    given = {"settings": SETTINGS, "names": Names("Qwen", "Orion"), "pairs": PAIRS, "beta": 0.1}
+    return run_comparison(before, after, QUESTIONS, load=load, **given | changes).to_json()
+
+
+def test_a_model_compared_with_itself_is_the_same_in_everything(load):
+    found = document(load, "same", "same")
+    for row in found["scores"].values():
+        if row["difference"] is not None:
+            assert row["difference"]["value"] == 0
+            assert row["difference"]["interval"] in ([0, 0], None)
+    values = {name: row["after"]["value"] for name, row in found["scores"].items()}
+    assert (
+        values["unchanged"],
+        values["divergence"],
+        values["reward_margin"],
+        values["reward_accuracy"],
+    ) == (1.0, 0.0, 0.0, 0.5)
+    assert all(row["before"] == row["after"] for row in found["questions"])
+
+
+def test_another_model_answers_otherwise(load):
+    found = document(load, "same", "other")
+    assert found["scores"]["unchanged"]["after"]["value"] < 1
+    assert found["scores"]["divergence"]["after"]["value"] > 0
+    assert found["scores"]["reward_margin"]["after"]["value"] != 0
+
+
+def test_the_shape_of_the_document(load):
+    found = document(load, "same", "other")
+    assert list(found) == ["before", "after", "questions", "scores", "verdict"]
+    assert (found["before"], found["after"]) == ({"model": "same"}, {"model": "other"})
+    assert [(row["question"], row["group"]) for row in found["questions"]] == [
+        (q.text, q.group) for q in QUESTIONS
+    ]
+    assert all(
+        set(row) == {"question", "group", "before", "after"} and set(row["before"]) == {"answer"}
+        for row in found["questions"]
+    )
+    assert set(found["verdict"]) == {"passed", "checks"}
+    assert all(
+        set(check) == {"name", "value", "interval", "threshold", "passed"}
+        for check in found["verdict"]["checks"]
+    )
+    assert {"new_name", "old_name", "doubled_name", "ordinary_drop", "reward_accuracy"} == {
+        c["name"] for c in found["verdict"]["checks"]
+    }
+
+
+def test_the_same_call_gives_the_same_bytes(load):
+    assert json.dumps(document(load, "same", "other")) == json.dumps(document(load, "same", "other"))
+
+
+def test_without_names_pairs_or_divergence_there_is_less(load):
+    settings = AskSettings(max_new_tokens=4, divergence=False)
+    found = document(load, "same", "same", settings=settings, names=None, pairs=[])
+    assert not {"new_name", "divergence", "reward_accuracy"} & set(found["scores"])
+    assert [check["name"] for check in found["verdict"]["checks"]] == ["ordinary_drop"]
+
+
+def test_progress_is_told_in_stages(load):
+    told = []
+    document(load, "same", "same", on_progress=lambda stage, done, total: told.append((stage, done, total)))
+    assert told[0] == ("loading same", 0, 1)
+    assert ("asking same", 3, 3) in told
+
+
+def test_answers_of_one_model(load):
+    model, tokenizer = load("same")
+    answers = answer_questions(model, tokenizer, QUESTIONS, SETTINGS)
+    assert answers == answer_questions(model, tokenizer, QUESTIONS, SETTINGS)
+    found = answers_json("same", answers)
+    assert found["model"] == "same"
+    assert [set(row) for row in found["answers"]] == [{"question", "answer", "truncated"}] * 3
