@@ -22,7 +22,7 @@ def write(path, rows, columns=("sequence", "value", "group")):
 
 
 def table(seed=0, groups=3, size=20):
-    drawn = random.Random(seed)
+    drawn = random.Random(seed)  # noqa: S311 - rows of a made-up table
     rows = []
     for group in range(groups):
         for _ in range(size):
@@ -101,7 +101,7 @@ def test_a_missing_column_is_named_with_those_there_are(tmp_path):
 
 
 def test_a_split_tears_no_sequence_and_no_cluster_apart(tmp_path):
-    drawn = random.Random(1)
+    drawn = random.Random(1)  # noqa: S311 - rows of a made-up table
     rows = [
         ("".join(drawn.choices("ACGT", k=9)), drawn.random(), group, f"c{number % 12}")
         for number in range(240)
@@ -110,7 +110,10 @@ def test_a_split_tears_no_sequence_and_no_cluster_apart(tmp_path):
     path = write(tmp_path / "t.csv", rows, columns=("sequence", "value", "group", "cluster"))
     made = read_assay(path, eval_fraction=0.25)
     cluster = {row[0]: row[3] for row in rows}
-    sides = [{cluster[pair[side]] for pair in part for side in ("chosen", "rejected")} for part in (made.train, made.eval)]
+    sides = [
+        {cluster[pair[side]] for pair in part for side in ("chosen", "rejected")}
+        for part in (made.train, made.eval)
+    ]
     assert sides[0]
     assert sides[1]
     assert not sides[0] & sides[1]
@@ -119,7 +122,13 @@ def test_a_split_tears_no_sequence_and_no_cluster_apart(tmp_path):
 def test_load_pairs_reads_it_and_says_where_rows_went(tmp_path):
     path = write(tmp_path / "t.csv", table())
     loaded = load_pairs(
-        path, format="assay", assay_margin=0.5, prompt_column="group", eval_fraction=0.3, tokenizer=make_tokenizer(), max_length=64
+        path,
+        format="assay",
+        assay_margin=0.5,
+        prompt_column="group",
+        eval_fraction=0.3,
+        tokenizer=make_tokenizer(),
+        max_length=64,
     )
     assert loaded.format == "assay"
     assert {pair["prompt"] for pair in loaded.train} == {"plate0", "plate1", "plate2"}

@@ -44,7 +44,10 @@ def log_prob(folder, prompt, completion):
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     ids = tokenizer(prompt + completion + "</s>")["input_ids"]
     with torch.no_grad():
-        rows = [model(torch.tensor([ids[:at]])).logits[0, -1].log_softmax(-1)[ids[at]] for at in range(1, len(ids))]
+        rows = [
+            model(torch.tensor([ids[:at]])).logits[0, -1].log_softmax(-1)[ids[at]]
+            for at in range(1, len(ids))
+        ]
     return float(sum(rows))
 
 
@@ -58,7 +61,9 @@ def config(base, pairs, tmp_path, **more):
 @pytest.mark.parametrize("engine", ["shared-prefix", "trl"])
 def test_rewards_are_beta_times_the_change_of_log_probabilities(base, pairs, tmp_path, engine):
     file = tmp_path / "rewards.jsonl"
-    result = train(config(base, pairs, tmp_path, eval_dataset=str(pairs), save_rewards=str(file), engine=engine))
+    result = train(
+        config(base, pairs, tmp_path, eval_dataset=str(pairs), save_rewards=str(file), engine=engine)
+    )
     assert result.training.engine == engine
     saved = [json.loads(line) for line in file.read_text().splitlines()]
     assert [one["row"] for one in saved] == [1, 2, 3]
@@ -79,5 +84,9 @@ def test_without_held_out_pairs_it_stops_before_training(base, pairs, tmp_path):
 
 def test_a_file_that_cannot_be_written_stops_it_before_training(base, pairs, tmp_path):
     with pytest.raises(OutputError, match="there is no folder"):
-        train(config(base, pairs, tmp_path, eval_dataset=str(pairs), save_rewards=str(tmp_path / "no" / "r.jsonl")))
+        train(
+            config(
+                base, pairs, tmp_path, eval_dataset=str(pairs), save_rewards=str(tmp_path / "no" / "r.jsonl")
+            )
+        )
     assert not (tmp_path / "out").exists()

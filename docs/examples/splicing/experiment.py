@@ -61,8 +61,10 @@ def draw(seed: int, size: Size) -> Drawn:
         for tissue in TISSUES:
             chosen, rejected = sites.preferred(event, tissue)
             pairs.append({"prompt": tissue, "chosen": chosen, "rejected": rejected})
-    for _ in range(round(len(pairs) * size.replay / (1 - size.replay))):
-        pairs.append({"prompt": CONSTITUTIVE, "chosen": sites.donor(), "rejected": sites.decoy()})
+    replayed = round(len(pairs) * size.replay / (1 - size.replay))
+    pairs += [
+        {"prompt": CONSTITUTIVE, "chosen": sites.donor(), "rejected": sites.decoy()} for _ in range(replayed)
+    ]
     return Drawn(
         pretraining,
         pairs,

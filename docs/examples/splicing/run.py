@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import experiment
-import user_table
+import user_experiment
 from transformers.utils import logging as transformers_logging
 
 from dpo_cli.errors import DpoError
@@ -78,7 +78,7 @@ def run_one(seed: int, options: argparse.Namespace) -> dict[str, dict[str, float
     """One seed, of the experiment or of the user's tables."""
     folder = options.out / f"seed-{seed}"
     if options.sites:
-        return user_table.run_seed(
+        return user_experiment.run_seed(
             seed, folder, options.sites, margin=options.margin, engine=options.engine, small=options.small
         )
     size = replace(experiment.SMALL if options.small else experiment.Size(), replay=options.replay)
@@ -89,7 +89,7 @@ def table(runs: list[dict[str, dict[str, float]]]) -> str:
     """A Markdown table: mean of the runs and, with several, their standard deviation."""
     columns = [
         column
-        for column in (*experiment.COLUMNS, *user_table.COLUMNS)
+        for column in (*experiment.COLUMNS, *user_experiment.COLUMNS)
         if any(column in row for row in runs[0].values())
     ]
     columns = list(dict.fromkeys(columns))
