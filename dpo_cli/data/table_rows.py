@@ -54,6 +54,8 @@ def read_csv(stream: BinaryIO, source: str, *, suffix: str) -> Iterator[RawRow]:
         raise DataError(f"{source}: {problem.detail}.", hint=problem.advice) from error
     except csv.Error as error:
         raise DataError(f"{source} line {reader.line_num}: no CSV: {error}.") from error
+    finally:
+        text.detach()  # the stream is closed by whoever opened it
 
 
 def _delimiter(text: io.TextIOWrapper, suffix: str) -> str:
