@@ -22,6 +22,7 @@ LARGEST_ROW: Final = 8 * 2**20
 """Bytes of one row: a longer one is no pair of answers (8 MiB are about two million tokens)."""
 
 _CHUNK: Final = 1 << 20
+_LONGEST_TOKEN: Final = 16  # characters of `-Infinity` or of two escapes, and some
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
@@ -268,8 +269,10 @@ class _Text:
                     # The hook stops at the inner object, so the end is found by a reader that does not mind.
                     problem = found
                     _, end = json.JSONDecoder().raw_decode(self.text, self.at)
+            except RecursionError as error:
+                raise DataError(f"{self.source} line {self.line}: objects are nested too deeply.") from error
             except ValueError as error:
-                if self.more():
+                if self._may_go_on(error) and self.more():
                     continue
                 raise self._broken(error) from error
             if end == len(self.text) and self.more():
@@ -280,6 +283,12 @@ class _Text:
             if problem is not None:
                 raise problem
             return data, line, size, escaped
+
+    def _may_go_on(self, error: ValueError) -> bool:
+        """Whether text that is no JSON may become JSON when more of the file is read: the fault is at its end."""
+        if not isinstance(error, json.JSONDecodeError):
+            return False
+        return error.msg.startswith("Unterminated string") or error.pos > len(self.text) - _LONGEST_TOKEN
 
     def _broken(self, error: ValueError) -> DataError:
         line, column = self.line, 0

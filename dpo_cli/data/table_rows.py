@@ -55,7 +55,7 @@ def read_csv(stream: BinaryIO, source: str, *, suffix: str) -> Iterator[RawRow]:
     except csv.Error as error:
         raise DataError(f"{source} line {reader.line_num}: no CSV: {error}.") from error
     finally:
-        text.close()
+        text.detach()  # the stream is closed by whoever opened it
 
 
 def _delimiter(text: io.TextIOWrapper, suffix: str) -> str:
