@@ -194,6 +194,9 @@ class BenchConfig(ModelConfig):
     per_device_train_batch_size: int = setting(4, "Pairs in one forward pass.", "Measurement", ge=1)
     max_length: int = setting(1024, "Longest pair, in tokens.", "Measurement", ge=2)
     lora_rank: int | None = setting(None, "Measure LoRA adapters of this rank.", "Measurement", ge=1)
+    as_installed: bool = setting(
+        False, "Measure TRL with its own precision, checkpointing and allocator too.", "Measurement"
+    )
     generate: bool = setting(
         False, "Measure batched generation against one question at a time.", "Measurement"
     )

@@ -1,6 +1,6 @@
 """One measurement of `dpo bench`, in a process of its own: `python -m dpo_cli.training.bench_worker SPEC RESULT`.
 
-SPEC is a JSON file with the fields of `WorkerSpec`, RESULT is written as JSON with those of `WorkerResult`.
+SPEC is a JSON file with the fields of `WorkerSpec`; RESULT is written as JSON with those of `WorkerResult`.
 """
 
 # ruff: noqa: ANN401 - trl's objects are Any to mypy
@@ -12,6 +12,7 @@ import resource
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,32 +23,36 @@ class WorkerSpec:
     """What one process measures.
 
     Attributes:
-        engine: `shared-prefix` or `trl`.
-        model: Folder or hub id.
-        pairs: JSON file, a list of rows in TRL's layout (`prompt`, `chosen`, `rejected`).
+        engine: `shared-prefix`, or `trl`, or `trl-as-installed` (its own precision, checkpointing, allocator).
+        model: A name `locate_model` understands.
+        revision: Of a hub model.
+        trust_remote_code: Run code that comes with the model.
+        chat_template: In place of the model's own; None keeps that.
+        rows: JSON file, a list of pairs in TRL's layout.
         batch_size: Pairs per step.
         max_length: TRL's.
-        dtype: `float32`, or `bfloat16` for autocast.
+        dtype: `auto`, or what to multiply in.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        lora_rank: Train adapters of this rank; None trains all weights.
         steps: Measured optimizer steps, after `warmup` unmeasured ones.
         warmup: Steps before the clock starts.
-        keep_memory: Apply `models.precision.keep_memory` first.
-        as_installed: Leave precision, checkpointing and allocator as TRL sets them (engine `trl` only).
-        cache_folder: Where reference log-probabilities are kept between processes.
-        learning_rate: Of both.
+        cache_folder: Where reference log-probabilities are kept; empty at the start, so that they are computed.
     """
 
     engine: str
     model: str
-    pairs: str
+    revision: str | None
+    trust_remote_code: bool
+    chat_template: str | None
+    rows: str
     batch_size: int
     max_length: int
     dtype: str
+    device: str
+    lora_rank: int | None
     steps: int
     warmup: int
-    keep_memory: bool
-    as_installed: bool
     cache_folder: str
-    learning_rate: float = 1e-6
 
 
 @dataclass(frozen=True)
@@ -57,33 +62,37 @@ class WorkerResult:
     Attributes:
         engine: What ran.
         note: Why something else ran than was asked for; empty otherwise.
-        seconds: Of the measured steps, with their share of computing references.
-        reference_seconds: Of the reference pass over all pairs; 0 where references are part of the steps.
+        dtype: What was multiplied in.
+        step_seconds: Of the measured steps together.
+        reference_seconds: Their share of computing references beforehand; 0 where that is part of the steps.
         pairs: Measured.
         peak_memory_bytes: Of the whole process (resident), or of the device.
         loss: By step, warm-up included.
-        flops: Useful operations per measured pair (see `bench.useful_flops`), references included.
-        rate: Matrix-product rate reached here in this precision, operations per second.
+        useful_flops: Operations a pair cannot do without, see `bench_floor`.
+        rate: Operations per second that a matrix product reaches here in this precision.
     """
 
     engine: str
     note: str
-    seconds: float
+    dtype: str
+    step_seconds: float
     reference_seconds: float
     pairs: int
     peak_memory_bytes: int
     loss: list[float]
+    useful_flops: float
+    rate: float
 
 
-def peak_memory() -> int:
-    """Most resident memory this process ever had, or most device memory, bytes."""
+def peak_memory(device: str) -> int:
+    """Most memory this process ever had, bytes: resident, or of the device."""
     import torch
 
-    if torch.cuda.is_available():
+    if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would count the parent's memory too, it is inherited over fork
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+    if status.exists():  # ru_maxrss counts the parent's memory too: it is inherited over fork
+        line = next(x for x in status.read_text(encoding="ascii").splitlines() if x.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
@@ -91,88 +100,125 @@ def peak_memory() -> int:
 
 def measure(spec: WorkerSpec) -> WorkerResult:
     """Train as `spec` says and time it."""
-    import torch
+    from transformers import TrainerCallback
+
+    from dpo_cli.models.devices import choose_device, choose_dtype
+    from dpo_cli.models.loading import load_model, load_tokenizer
+    from dpo_cli.models.locate import locate_model
+    from dpo_cli.models.precision import keep_memory
+    from dpo_cli.training.bench_floor import matmul_rate, useful_flops
+
+    if spec.engine != "trl-as-installed":
+        keep_memory()
+    located = locate_model(spec.model, revision=spec.revision)
+    trust = spec.trust_remote_code
+    device = choose_device(spec.device)
+    tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=spec.chat_template)
+    model = load_model(located, dtype="float32", device=device.type, trust_remote_code=trust, trainable=True)
+    dtype = choose_dtype(spec.dtype, device, parameters=model.num_parameters())
+    stamps: list[float] = []
+    now = _clock(device.type)
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            stamps.append(now())
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer, reference = _trainer(spec, model, tokenizer, str(dtype).removeprefix("torch."), folder)
+        trainer.add_callback(Clock())
+        trainer.train()
+    measured = spec.steps * spec.batch_size
+    computed = getattr(trainer, "references_computed", 0)
+    peak = peak_memory(device.type)
+    return WorkerResult(
+        engine=spec.engine,
+        note=getattr(trainer, "fallback_reason", None) or "",
+        dtype=str(dtype).removeprefix("torch."),
+        step_seconds=stamps[-1] - stamps[spec.warmup - 1],
+        reference_seconds=sum(reference) * measured / computed if computed else 0.0,
+        pairs=measured,
+        peak_memory_bytes=peak,
+        loss=[entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+        useful_flops=useful_flops(trainer),
+        rate=matmul_rate(dtype, device),
+    )
+
+
+def _trainer(
+    spec: WorkerSpec, model: Any, tokenizer: Any, dtype: str, folder: str
+) -> tuple[Any, list[float]]:
+    """The trainer to measure, and the list that its reference pass writes its seconds to."""
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from peft import LoraConfig
     from trl import DPOConfig, DPOTrainer
 
     from dpo_cli.training.engine_trainer import EngineTrainer
 
-    if spec.keep_memory and not spec.as_installed:
-        from dpo_cli.models.precision import keep_memory
-
-        keep_memory()
-    tokenizer = AutoTokenizer.from_pretrained(spec.model)
-    model = AutoModelForCausalLM.from_pretrained(spec.model, dtype=torch.float32)
-    rows = json.loads(Path(spec.pairs).read_text())
-    stamps: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            stamps.append(_now())
-
-    with tempfile.TemporaryDirectory() as folder:
-        settings: dict[str, Any] = {} if spec.as_installed else {
-            "bf16": spec.dtype == "bfloat16", "activation_checkpointing": False,
-        }  # fmt: skip
-        ours = spec.engine == "shared-prefix"
-        arguments = DPOConfig(
-            output_dir=folder, per_device_train_batch_size=spec.batch_size, max_steps=spec.warmup + spec.steps,
-            max_length=spec.max_length, learning_rate=spec.learning_rate, lr_scheduler_type="constant", logging_steps=1,
-            report_to="none", save_strategy="no", disable_tqdm=True, seed=0, dataloader_pin_memory=False,
-            use_cpu=not torch.cuda.is_available(), precompute_ref_log_probs=ours, **settings,
-        )  # fmt: skip
-        shared = {
-            "model": model, "args": arguments, "train_dataset": Dataset.from_list(rows), "processing_class": tokenizer,
-            "callbacks": [Clock()],
-        }  # fmt: skip
-        if ours:
-            seconds: list[float] = []
-            trainer: Any = _timed_references(EngineTrainer, seconds)(
-                **shared, cache_folder=Path(spec.cache_folder)
-            )
-            note = "" if trainer.engine == spec.engine else str(trainer.fallback_reason)
-        else:
-            seconds, note = [0.0], ""
-            trainer = DPOTrainer(**shared)
-        trainer.train()
-        computed = trainer.references_computed if ours else 0
-    measured = spec.steps * spec.batch_size
-    share = sum(seconds) * measured / computed if computed else 0.0
-    return WorkerResult(
-        engine=spec.engine,
-        note=note,
-        seconds=stamps[-1] - stamps[spec.warmup - 1] + share,
-        reference_seconds=sum(seconds),
-        pairs=measured,
-        peak_memory_bytes=peak_memory(),
-        loss=[entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
-    )
-
-
-def _timed_references(trainer: Any, seconds: list[float]) -> Any:
-    class Timed(trainer):
+    class TimedReferences(EngineTrainer):
         def _compute_references(self, *args: Any) -> Any:
-            start = _now()
+            start = time.perf_counter()
             found = super()._compute_references(*args)
-            seconds.append(_now() - start)
+            seconds.append(time.perf_counter() - start)
             return found
 
-    return Timed
+    seconds: list[float] = []
+    ours = spec.engine == "shared-prefix"
+    settings = (
+        {}
+        if spec.engine == "trl-as-installed"
+        else {"bf16": dtype == "bfloat16", "fp16": dtype == "float16", "activation_checkpointing": False}
+    )
+    arguments = DPOConfig(
+        output_dir=folder,
+        per_device_train_batch_size=spec.batch_size,
+        max_steps=spec.warmup + spec.steps,
+        max_length=spec.max_length,
+        logging_steps=1,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+        seed=0,
+        dataloader_pin_memory=False,
+        use_cpu=spec.device == "cpu" or model.device.type == "cpu",
+        precompute_ref_log_probs=ours,
+        **settings,
+    )
+    common = {
+        "model": model,
+        "args": arguments,
+        "train_dataset": Dataset.from_list(json.loads(Path(spec.rows).read_text(encoding="utf-8"))),
+        "processing_class": tokenizer,
+        "peft_config": None
+        if spec.lora_rank is None
+        else LoraConfig(
+            r=spec.lora_rank,
+            lora_alpha=2 * spec.lora_rank,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    }
+    if ours:
+        return TimedReferences(**common, cache_folder=Path(spec.cache_folder)), seconds
+    return DPOTrainer(**common), seconds
 
 
-def _now() -> float:
+def _clock(device: str) -> Any:
+    """A function that gives seconds, after the device has done what it was told."""
     import torch
 
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+    def now() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return now
 
 
 def main() -> None:
     """Read the spec named by the first argument, write the result to the second."""
-    spec = WorkerSpec(**json.loads(Path(sys.argv[1]).read_text()))
-    Path(sys.argv[2]).write_text(json.dumps(asdict(measure(spec))))
+    warnings.simplefilter("ignore")  # of libraries, to each other
+    spec = WorkerSpec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    Path(sys.argv[2]).write_text(json.dumps(asdict(measure(spec))), encoding="utf-8")
 
 
 if __name__ == "__main__":
