@@ -126,6 +126,18 @@ class ProbeCallback(TrainerCallback):
         self.probe = probe
         self.max_new_tokens = max_new_tokens
 
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,  # noqa: ANN401 - a model or a PeftModel
+        **_: Any,  # noqa: ANN401 - by transformers' signature
+    ) -> None:
+        """Ask before the first update: what the alarms compare later answers with."""
+        del args, control
+        self._ask(model, state.global_step)
+
     def on_step_end(
         self,
         args: TrainingArguments,
@@ -136,10 +148,12 @@ class ProbeCallback(TrainerCallback):
     ) -> None:
         """Ask, every tenth of the run."""
         del args, control
-        if state.global_step % max(1, state.max_steps // PROBES_IN_A_RUN):
-            return
+        if state.global_step % max(1, state.max_steps // PROBES_IN_A_RUN) == 0:
+            self._ask(model, state.global_step)
+
+    def _ask(self, model: Any, step: int) -> None:  # noqa: ANN401 - a model or a PeftModel
         [answer] = generate(model, self.tokenizer, [self.probe], max_new_tokens=self.max_new_tokens)
-        self.on_event(ProbeAnswered(state.global_step, self.probe[-1]["content"], answer.text))
+        self.on_event(ProbeAnswered(step, self.probe[-1]["content"], answer.text))
 
 
 class CollapseCallback(TrainerCallback):
