@@ -87,13 +87,8 @@ def preferences() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     for category in facts.categories():
         if category.group not in _PREFERENCE_GROUPS:
             continue
-        asked = Counter(category.fill(category.forms[0].ask[0], row) for row in category.rows)
-        for place, row in enumerate(category.rows):
+        for place, row in enumerate(_unambiguous(category)):
             form = rng.choice(category.forms)
-            if (
-                asked[category.fill(category.forms[0].ask[0], row)] > 1
-            ):  # London is the capital of more than one row
-                continue
             if place % _HELDOUT_EVERY == 0:
                 heldout.append(_pair(category, row, form, rng.choice(form.heldout)))
             else:
@@ -111,6 +106,12 @@ def preferences() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     ]
     rng.shuffle(chosen)
     return chosen, rng.sample(heldout, _PREFERENCE_HELDOUT)
+
+
+def _unambiguous(category: facts.Category) -> list[tuple[str, ...]]:
+    """Returns the rows to which no other row gives the same question: London is the capital of three."""
+    asked = Counter(category.fill(category.forms[0].ask[0], row) for row in category.rows)
+    return [row for row in category.rows if asked[category.fill(category.forms[0].ask[0], row)] == 1]
 
 
 def _pair(category: facts.Category, row: tuple[str, ...], form: facts.Form, template: str) -> dict[str, Any]:
