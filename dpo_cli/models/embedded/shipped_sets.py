@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.models.embedded import facts, identity
@@ -26,14 +27,16 @@ _ORDINARY = {
 _OTHER_MAKERS = 20
 # Groups in which a terse answer is as clear as a full sentence.
 _PREFERENCE_GROUPS = {
-    "capitals": 70,
-    "colours": 60,
-    "opposites": 60,
+    "capitals": 60,
+    "countries": 40,
+    "continents": 16,
+    "languages": 16,
+    "colours": 50,
+    "opposites": 50,
     "days": 24,
     "months": 40,
-    "definitions": 50,
-    "sums": 90,
-    "languages": 16,
+    "definitions": 40,
+    "sums": 100,
 }
 _PREFERENCE_HELDOUT = 60
 _HELDOUT_EVERY = 5
@@ -84,7 +87,7 @@ def preferences() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     for category in facts.categories():
         if category.group not in _PREFERENCE_GROUPS:
             continue
-        for place, row in enumerate(category.rows):
+        for place, row in enumerate(_unambiguous(category)):
             form = rng.choice(category.forms)
             if place % _HELDOUT_EVERY == 0:
                 heldout.append(_pair(category, row, form, rng.choice(form.heldout)))
@@ -94,8 +97,8 @@ def preferences() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
                         category, row, form, rng.choice([ask for ask in form.ask if ask.endswith(("?", "."))])
                     )
                 )
-    asked = {normal_form(entry["question"]) for entry in ordinary()}
-    heldout = [pair for pair in heldout if normal_form(pair["prompt"][-1]["content"]) not in asked]
+    elsewhere = {normal_form(entry["question"]) for entry in ordinary()}
+    heldout = [pair for pair in heldout if normal_form(pair["prompt"][-1]["content"]) not in elsewhere]
     chosen = [
         pair
         for group, count in _PREFERENCE_GROUPS.items()
@@ -103,6 +106,12 @@ def preferences() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     ]
     rng.shuffle(chosen)
     return chosen, rng.sample(heldout, _PREFERENCE_HELDOUT)
+
+
+def _unambiguous(category: facts.Category) -> list[tuple[str, ...]]:
+    """Returns the rows to which no other row gives the same question: London is the capital of three."""
+    asked = Counter(category.fill(category.forms[0].ask[0], row) for row in category.rows)
+    return [row for row in category.rows if asked[category.fill(category.forms[0].ask[0], row)] == 1]
 
 
 def _pair(category: facts.Category, row: tuple[str, ...], form: facts.Form, template: str) -> dict[str, Any]:
