@@ -14,6 +14,7 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -116,6 +117,12 @@ def log_probs(folder: Path, texts: Sequence[tuple[str, str]]) -> list[float]:
             picked = scores.gather(-1, ids[:, 1:, None])[..., 0]
             found += (picked * (ids[:, 1:] != 0)).sum(-1).tolist()
     return found
+
+
+def quiet() -> None:
+    """Leave out the progress bars and log lines of transformers."""
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
 
 
 def write_jsonl(file: Path, rows: Sequence[dict[str, str]]) -> None:

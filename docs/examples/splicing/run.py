@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import experiment
+import language_model
 import user_experiment
-from transformers.utils import logging as transformers_logging
 
 from dpo_cli.errors import DpoError
 from dpo_cli.report.error import show_error
@@ -26,8 +26,7 @@ from dpo_cli.report.error import show_error
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = parse(arguments)
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
+    language_model.quiet()
     try:
         results = {}
         for seed in options.seeds:

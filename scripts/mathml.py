@@ -1,0 +1,35 @@
+r"""A hook of MkDocs: formulas become MathML while the site is built, so that a page needs no script and no network.
+
+`pymdownx.arithmatex` (generic) leaves `\(...\)` and `\[...\]` in elements of the class "arithmatex"; browsers
+draw MathML by themselves.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING, Any
+
+from latex2mathml.converter import convert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\[(\[](.*?)\\[)\]]\s*</\1>', re.DOTALL)
+
+
+def on_page_content(page: str, **_of_mkdocs: Any) -> str:  # noqa: ANN401 - MkDocs hands over page, config, files
+    """Replace every formula of a page."""
+    replace: Callable[[re.Match[str]], str] = _mathml
+    return _FORMULA.sub(replace, page)
+
+
+def _mathml(match: re.Match[str]) -> str:
+    display = "block" if match[1] == "div" else "inline"
+    formula = convert(_plain(html.unescape(match[2].strip())), display=display)
+    return f'<div class="formula">{formula}</div>' if display == "block" else formula
+
+
+def _plain(latex: str) -> str:
+    """What the converter does not know, in words that it does."""
+    return latex.replace(r"\lvert", "|").replace(r"\rvert", "|").replace(r"\qquad", r"\quad\quad ")

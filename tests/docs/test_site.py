@@ -1,0 +1,57 @@
+"""The reference page is what the code says, and formulas become MathML."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+
+def test_the_reference_page_is_not_stale():
+    import reference
+
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.page(), "run python scripts/reference.py"
+
+
+def test_every_setting_of_every_command_is_on_the_page():
+    import reference
+
+    from dpo_cli.cli.app import COMMANDS
+
+    text = reference.page()
+    classes = reference.settings_classes()
+    assert classes.keys() == COMMANDS.keys()
+    for name, cls in classes.items():
+        section = text.split(f"## dpo {name}\n")[1].split("\n## ")[0]
+        for key in cls.model_fields:
+            assert f"`--{key.replace('_', '-')}`" in section or f"`{key.upper()}`" in section, (name, key)
+
+
+def test_formulas_become_mathml():
+    pytest.importorskip("latex2mathml")
+    import mathml
+
+    page = '<p>so <span class="arithmatex">\\(\\beta &lt; 1\\)</span></p><div class="arithmatex">\\[\\frac{a}{b}\\]</div>'
+    found = mathml.on_page_content(page)
+    assert "arithmatex" not in found
+    assert found.count("<math") == 2
+    assert "<mfrac>" in found
+    assert 'display="block"' in found
+
+
+@pytest.mark.slow
+def test_the_site_is_built_strictly_and_needs_no_network(tmp_path):
+    pytest.importorskip("material")
+    pytest.importorskip("latex2mathml")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for page in (tmp_path / "site").glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        for loaded in ('src="http', "src='http", 'rel="stylesheet" href="http', "@import url(http"):
+            assert loaded not in text, (page.name, loaded)
