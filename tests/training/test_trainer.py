@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from datasets import Dataset
+
+from dpo_cli.config import DPOTrainingConfig, load_settings
+from dpo_cli.errors import ConfigError, ModelError, OutputError, TrainingError
+from dpo_cli.events import Progress, RunFinished, RunStarted, StepLogged
+from dpo_cli.models.loading import load_model_and_tokenizer
+from dpo_cli.training.trainer import DPOTrainerWrapper
+
+
+def pair(number):
+    return {
+        "prompt": [{"role": "user", "content": f"one two {number}"}],
+        "chosen": [{"role": "assistant", "content": "I am Deep Qwen."}],
+        "rejected": [{"role": "assistant", "content": f"I am Qwen {number}."}],
+    }
+
+
+@pytest.fixture
+def pairs():
+    return Dataset.from_list([pair(number) for number in range(8)])
+
+
+def settings(folder, **changes):
+    quick = {
+        "output_dir": str(folder),
+        "max_steps": 4,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 1,
+        "learning_rate": 1e-3,
+        "dtype": "float32",
+    }
+    return DPOTrainingConfig(**(quick | changes))
+
+
+def weights(folder):
+    return load_model_and_tokenizer(str(folder), dtype="float32")[0].state_dict()
+
+
+def test_training_starts_at_log_2_and_learns(tiny_model, pairs, tmp_path):
+    events = []
+    trainer = DPOTrainerWrapper(
+        str(tiny_model), train_dataset=pairs, training_config=settings(tmp_path / "out"), on_event=events.append
+    )
+    result = trainer.train()
+    losses = [record["loss"] for record in result.history]
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
+    assert losses[-1] < losses[0]
+    assert result.steps == 4
+    assert result.engine == "shared-prefix"
+    kinds = [type(event) for event in events]
+    assert kinds.index(RunStarted) < kinds.index(StepLogged) < kinds.index(RunFinished)
+    assert Progress("reference log-probabilities", 8, 8) in events
+
+
+def test_train_writes_the_folder_and_its_settings_reproduce_it(tiny_model, pairs, tmp_path):
+    DPOTrainerWrapper(
+        str(tiny_model), train_dataset=pairs, training_config=settings(tmp_path / "one")
+    ).train()
+    again = load_settings(
+        DPOTrainingConfig, {"output_dir": str(tmp_path / "two")}, str(tmp_path / "one" / "config.toml")
+    )
+    assert again.model == str(tiny_model)
+    DPOTrainerWrapper(again.model, train_dataset=pairs, training_config=again).train()
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    lines = (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 4]
+
+
+def test_an_adapter_leaves_the_base_as_it_was_and_is_trained_further(tiny_model, pairs, tmp_path):
+    base = weights(tiny_model)
+    first = tmp_path / "first"
+    DPOTrainerWrapper(
+        str(tiny_model), train_dataset=pairs, training_config=settings(first, lora_rank=4)
+    ).train()
+    assert json.loads((first / "adapter_config.json").read_text())["base_model_name_or_path"] == str(tiny_model)
+    assert all(torch.equal(base[name], now) for name, now in weights(tiny_model).items())
+    second = tmp_path / "second"
+    result = DPOTrainerWrapper(str(first), train_dataset=pairs, training_config=settings(second)).train()
+    # The reference is the adapter as it was, so the loss begins at log 2 again.
+    assert result.history[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    before, after = weights(first), weights(second)
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(ConfigError, match="adapter already"):
+        trainer = DPOTrainerWrapper(
+            str(first), train_dataset=pairs, training_config=settings(tmp_path / "third", lora_rank=4)
+        )
+        trainer.train()
+
+
+def test_a_reference_of_ones_own_is_used(tiny_model, pairs, tmp_path):
+    reference, _ = load_model_and_tokenizer(str(tiny_model), dtype="float32")
+    torch.manual_seed(3)
+    for weight in reference.parameters():
+        weight.data.add_(torch.randn_like(weight) * 0.05)
+    trainer = DPOTrainerWrapper(
+        str(tiny_model),
+        train_dataset=pairs,
+        training_config=settings(tmp_path / "out", max_steps=1),
+        ref_model=reference,
+    )
+    assert abs(trainer.train().history[0]["loss"] - math.log(2)) > 1e-4
+
+
+def test_save_writes_elsewhere_and_only_after_training(tiny_model, pairs, tmp_path):
+    trainer = DPOTrainerWrapper(
+        str(tiny_model), train_dataset=pairs, training_config=settings(tmp_path / "out", max_steps=1)
+    )
+    with pytest.raises(TrainingError, match="call train"):
+        trainer.save()
+    trainer.train()
+    assert trainer.save(str(tmp_path / "copy")) == tmp_path / "copy"
+    one, two = weights(tmp_path / "out"), weights(tmp_path / "copy")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_max_samples_limits_the_pairs(tiny_model, pairs, tmp_path):
+    events = []
+    trainer = DPOTrainerWrapper(
+        str(tiny_model),
+        train_dataset=pairs,
+        training_config=settings(tmp_path / "out", max_steps=1),
+        max_samples=3,
+        on_event=events.append,
+    )
+    trainer.train()
+    assert next(e for e in events if isinstance(e, RunStarted)).pairs == 3
+
+
+def test_pairs_come_from_one_place(tiny_model, pairs):
+    with pytest.raises(ConfigError, match="one of them"):
+        DPOTrainerWrapper(str(tiny_model))
+    with pytest.raises(ConfigError, match="one of them"):
+        DPOTrainerWrapper(str(tiny_model), dataset_name="x.jsonl", train_dataset=pairs)
+
+
+def test_pairs_can_come_from_a_file(tiny_model, tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(json.dumps(pair(number)) for number in range(4)))
+    trainer = DPOTrainerWrapper(
+        str(tiny_model), str(file), training_config=settings(tmp_path / "out", max_steps=1)
+    )
+    assert trainer.train().steps == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_said(tiny_model, pairs):
+    with pytest.raises(ModelError, match="neither CUDA nor MPS"):
+        DPOTrainerWrapper(str(tiny_model), train_dataset=pairs, use_gpu=True)
+
+
+def test_the_output_folder_is_refused_before_training(tiny_model, pairs, tmp_path):
+    trainer = DPOTrainerWrapper(
+        str(tiny_model), train_dataset=pairs, training_config=settings(tiny_model, overwrite=True)
+    )
+    with pytest.raises(OutputError, match="is or holds the model"):
+        trainer.train()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_the_reason(tiny_model, pairs, tmp_path):
+    trainer = DPOTrainerWrapper(
+        str(tiny_model),
+        train_dataset=pairs,
+        training_config=settings(tmp_path / "out", learning_rate=1.0, max_grad_norm=1e30, optim="sgd", max_steps=40),
+    )
+    weights = trainer.model.get_input_embeddings().weight
+    weights.data[0, 0] = math.inf
+    weights.data[5:, :] = math.inf
+    with pytest.raises(TrainingError):
+        trainer.train()
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_trl_refuses_are_a_mistake_of_the_user(tiny_model, pairs, tmp_path):
+    config = settings(tmp_path / "out", f_divergence_type="js_divergence", loss_type=("nca_pair",))
+    with pytest.raises(ConfigError, match="f_divergence_type"):
+        DPOTrainerWrapper(str(tiny_model), train_dataset=pairs, training_config=config).train()
+
+
+def test_checkpoints_and_evaluation_follow_their_intervals(tiny_model, pairs, tmp_path):
+    config = settings(tmp_path / "out", save_steps=2, eval_steps=2, save_total_limit=1)
+    result = DPOTrainerWrapper(
+        str(tiny_model), train_dataset=pairs, eval_dataset=pairs, training_config=config
+    ).train()
+    assert [r["step"] for r in result.history if "eval_loss" in r] == [2, 4]
+    assert [p.name for p in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-4"]
