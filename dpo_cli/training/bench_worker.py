@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dpo_cli.errors import DpoError
+
 
 @dataclass(frozen=True)
 class WorkerSpec:
@@ -218,7 +220,11 @@ def main() -> None:
     """Read the spec named by the first argument, write the result to the second."""
     warnings.simplefilter("ignore")  # of libraries, to each other
     spec = WorkerSpec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    Path(sys.argv[2]).write_text(json.dumps(asdict(measure(spec))), encoding="utf-8")
+    try:
+        result = measure(spec)
+    except DpoError as error:
+        sys.exit(error.message)  # the parent reads the last line
+    Path(sys.argv[2]).write_text(json.dumps(asdict(result)), encoding="utf-8")
 
 
 if __name__ == "__main__":

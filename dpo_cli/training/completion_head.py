@@ -181,7 +181,7 @@ class _ScoreTokens(torch.autograd.Function):
     """`score_tokens` on CPU; only `log_probs` is differentiable."""
 
     @staticmethod
-    def forward(  # noqa: D102, PLR0917 - autograd's signature
+    def forward(  # noqa: PLR0917 - autograd's signature
         ctx: Any,
         hidden: torch.Tensor,
         weight: torch.Tensor,
