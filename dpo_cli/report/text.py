@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -69,7 +70,6 @@ def write_json(document: dict[str, Any]) -> None:
     Characters stay readable, except for those that `visible` shows: JSON spells them as escapes too.
 
     Raises:
-        ValueError: A number in it is not finite; JSON has no such numbers.
         BrokenPipeError: The reader went away.
     """
     stream = _encodable(sys.stdout)
@@ -80,10 +80,9 @@ def write_json(document: dict[str, Any]) -> None:
 def json_text(document: object, *, indent: int | None = 2) -> str:
     """A JSON document that is harmless on a terminal and can be encoded in UTF-8.
 
-    Raises:
-        ValueError: A number in it is not finite.
+    JSON has no numbers that are not finite: the infinities and NaN of a ruined model become null.
     """
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=indent)
+    text = json.dumps(_finite(document), ensure_ascii=False, allow_nan=False, indent=indent)
     if text.isprintable():
         return text
     return "".join(
@@ -92,6 +91,16 @@ def json_text(document: object, *, indent: int | None = 2) -> str:
         else character
         for character in text
     )
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return value
 
 
 def _json_escape(character: str) -> str:

@@ -150,8 +150,7 @@ def test_json_on_standard_output(hostile, capfd):
     printed = capfd.readouterr()
     assert not acting(printed.out)
     assert json.loads(printed.out)["answers"] == hostile
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json({"x": float("nan")})
+    assert json.loads(json_text({"x": [float("nan"), (float("-inf"), 1.5)]})) == {"x": [None, [None, 1.5]]}
 
 
 def test_model_cards(hostile, make_comparison, record):

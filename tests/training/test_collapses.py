@@ -77,7 +77,9 @@ def test_another_reference_is_named(tiny_model, tmp_path):
     [
         {"learning_rate": 1e-3},
         pytest.param({"learning_rate": 1e-4, "beta": 0.1, "loss_type": ("ipo",)}, marks=pytest.mark.slow),
-        pytest.param({"learning_rate": 1e-3, "lora_rank": 4, "loss_type": ("sigmoid", "sft")}, marks=pytest.mark.slow),
+        pytest.param(
+            {"learning_rate": 1e-3, "lora_rank": 4, "loss_type": ("sigmoid", "sft")}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_healthy_run_is_left_alone(tiny_model, tmp_path, settings):
