@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\[(\[](.*?)\\[)\]]\s*</\1>', re.DOTALL)
 
 
-def on_page_content(page: str, **_of_mkdocs: Any) -> str:  # noqa: ANN401 - MkDocs hands over page, config, files
+def on_page_content(content: str, **_of_mkdocs: Any) -> str:  # noqa: ANN401 - MkDocs hands over page, config, files
     """Replace every formula of a page."""
     replace: Callable[[re.Match[str]], str] = _mathml
-    return _FORMULA.sub(replace, page)
+    return _FORMULA.sub(replace, content)
 
 
 def _mathml(match: re.Match[str]) -> str:
@@ -31,5 +31,17 @@ def _mathml(match: re.Match[str]) -> str:
 
 
 def _plain(latex: str) -> str:
-    """What the converter does not know, in words that it does."""
-    return latex.replace(r"\lvert", "|").replace(r"\rvert", "|").replace(r"\qquad", r"\quad\quad ")
+    """What the converter does not know or draws too tight, in words that it does."""
+    for size in (r"\Big", r"\big"):
+        for opening, closing in ("()", "[]"):
+            latex = latex.replace(size + opening, rf"\left{opening}").replace(
+                size + closing, rf"\right{closing}"
+            )
+    for word, other in (
+        (r"\lvert", "|"),
+        (r"\rvert", "|"),
+        (r"\qquad", r"\quad\quad "),
+        (r"\log", r"\log\, "),
+    ):
+        latex = latex.replace(word, other)
+    return latex
