@@ -25,10 +25,10 @@ demo: $(VENV)/installed ## Rename the embedded chat model, offline: the main job
 	$(BIN)/dpo identity-shift --original-name Qwen --new-name "Deep Qwen" --overwrite
 
 test: $(VENV)/installed ## Run the quick tests, under five minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(VENV)/installed ## Run all tests, the long ones too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed ## Lint, types, the floors of the house, the documentation site
 	$(BIN)/ruff check .

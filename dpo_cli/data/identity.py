@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 IDENTITY_DATASET = "mrfakename/identity"
 """The hub data set of identity questions that the specification names."""
 
+JOB = "identity-shift"
+"""What the pairs are made for, kept as the data set's `info.builder_name`: a model may have a preset for it."""
+
 _CALLS_ITSELF = re.compile(
     r"\b(?:I am|I['\u2019]m|[Mm]y name is|[Cc]all me|[Tt]his is|[Nn]ame's)"
     r"\s+((?:[^\W\d_a-z][\w.'-]*)(?:\s+[^\W\d_a-z][\w.'-]*){0,3})"
@@ -204,11 +207,13 @@ def make_identity_pairs(
         if key not in seen:
             seen.add(key)
             rows.append(_row(prompt, replaced.text, rejected))
+    dataset = (
+        Dataset.from_list(rows) if rows else Dataset.from_dict({"prompt": [], "chosen": [], "rejected": []})
+    )
+    dataset.info.builder_name = JOB
     return IdentityPairs(
         original_name=original_name,
-        dataset=Dataset.from_list(rows)
-        if rows
-        else Dataset.from_dict({"prompt": [], "chosen": [], "rejected": []}),
+        dataset=dataset,
         asked=len(prompts),
         with_name=len(with_name),
         cut_off=sum(a.truncated for a in answers),

@@ -15,6 +15,7 @@ from peft import PeftModel
 from transformers import PrinterCallback, set_seed
 
 from dpo_cli.config import DPOTrainingConfig, OptimizationConfig, apply_preset
+from dpo_cli.data.identity import JOB as IDENTITY_SHIFT
 from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
 from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
@@ -114,7 +115,9 @@ class DPOTrainerWrapper:
         config = training_config or DPOTrainingConfig()
         self.model_name = model_name
         self.located = locate_model(model_name, revision=config.model_revision)
-        preset, origin = read_preset(self.located, config.command, lora=config.lora_rank is not None)
+        made_for = getattr(getattr(train_dataset, "info", None), "builder_name", None)
+        job = IDENTITY_SHIFT if made_for == IDENTITY_SHIFT else config.command
+        preset, origin = read_preset(self.located, job, lora=config.lora_rank is not None)
         self.config, self.preset = apply_preset(config, preset, origin)
         self.device = str(loaded[0].device.type) if loaded else _device(config.device, use_gpu=use_gpu)
         self.ref_model = ref_model

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from conftest import make_model, make_tokenizer
 
 from dpo_cli.config import IdentityShiftConfig, load_settings
@@ -13,6 +14,7 @@ from dpo_cli.events import Noted, RunStarted, Stage, StepLogged
 from dpo_cli.jobs.identity_shift import identity_shift
 from dpo_cli.models.generate import conversation, generate
 from dpo_cli.models.loading import load_model_and_tokenizer
+from dpo_cli.training.trainer import DPOTrainerWrapper
 
 NAMES = {"original_name": "Qwen", "new_name": "Deep Qwen"}
 
@@ -74,6 +76,15 @@ def test_the_written_settings_give_the_same_answers_again(renamed, tmp_path):
     again = identity_shift(config)
     assert again.preset == {}
     assert [new.answer for _, new in again.comparison.answers] == [new.answer for _, new in result.comparison.answers]
+
+
+def test_the_python_way_with_default_settings_gives_the_same_weights(renamed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result, _ = renamed
+    trainer = DPOTrainerWrapper(model_name="embedded", train_dataset=result.pairs.dataset)
+    trainer.train()
+    ours, theirs = (load_model_and_tokenizer(str(f))[0].state_dict() for f in ("./dpo_output", result.output_dir))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_an_adapter_is_trained_and_found_again_on_its_base(tmp_path):
