@@ -5,32 +5,42 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dpo_cli.training.packing import pack_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RATE_SIZE = 2048
 RATE_SECONDS = 1.0
 RATE_PRODUCTS = 3
 
 
-def matmul_rate(dtype: torch.dtype, device: torch.device, *, seconds: float = RATE_SECONDS) -> float:
+def matmul_rate(
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    seconds: float = RATE_SECONDS,
+    now: Callable[[], float] = time.perf_counter,
+) -> float:
     """Operations per second of a square matrix product.
 
     Args:
         dtype: What to multiply.
         device: Where.
         seconds: How long to try; the fastest product counts.
+        now: The clock.
     """
     a, b = (torch.randn(RATE_SIZE, RATE_SIZE).to(device, dtype) for _ in range(2))
     a @ b  # the first product chooses and loads kernels
     taken: list[float] = []
     while len(taken) < RATE_PRODUCTS or sum(taken) < seconds:
-        start = time.perf_counter()
+        start = now()
         float((a @ b)[0, 0])  # reading a number waits for the device
-        taken.append(time.perf_counter() - start)
+        taken.append(now() - start)
     return 2 * RATE_SIZE**3 / min(taken)
 
 

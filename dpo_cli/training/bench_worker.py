@@ -15,9 +15,12 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpo_cli.errors import DpoError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class WorkerSpec:
         steps: Measured optimizer steps, after `warmup` unmeasured ones.
         warmup: Steps before the clock starts.
         cache_folder: Where reference log-probabilities are kept; empty at the start, so that they are computed.
+        clock: `wall`, or `cpu` for the seconds that this process computed (for a machine that others use too;
+            with one thread, since waiting threads compute as well).
     """
 
     engine: str
@@ -55,6 +60,7 @@ class WorkerSpec:
     steps: int
     warmup: int
     cache_folder: str
+    clock: str = "wall"
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ def measure(spec: WorkerSpec) -> WorkerResult:
     model = load_model(located, dtype="float32", device=device.type, trust_remote_code=trust, trainable=True)
     dtype = choose_dtype(spec.dtype, device, parameters=model.num_parameters())
     stamps: list[float] = []
-    now = _clock(device.type)
+    now = clock(spec, device.type)
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -142,7 +148,7 @@ def measure(spec: WorkerSpec) -> WorkerResult:
         peak_memory_bytes=peak,
         loss=[entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         useful_flops=useful_flops(trainer),
-        rate=matmul_rate(dtype, device),
+        rate=matmul_rate(dtype, device, now=now),
     )
 
 
@@ -156,11 +162,13 @@ def _trainer(
 
     from dpo_cli.training.engine_trainer import EngineTrainer
 
+    now = clock(spec, model.device.type)
+
     class TimedReferences(EngineTrainer):
         def _compute_references(self, *args: Any) -> Any:
-            start = time.perf_counter()
+            start = now()
             found = super()._compute_references(*args)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(now() - start)
             return found
 
     seconds: list[float] = []
@@ -204,14 +212,16 @@ def _trainer(
     return DPOTrainer(**common), seconds
 
 
-def _clock(device: str) -> Any:
+def clock(spec: WorkerSpec, device: str) -> Callable[[], float]:
     """A function that gives seconds, after the device has done what it was told."""
     import torch
+
+    seconds = time.process_time if spec.clock == "cpu" else time.perf_counter
 
     def now() -> float:
         if device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+        return seconds()
 
     return now
 

@@ -26,6 +26,9 @@ import torch
 KEEP_BYTES = 1 << 30
 """Keep unnormalised probabilities for the backward pass up to this size; above it tiles are computed again."""
 
+SCRATCH_BYTES = 1 << 28
+"""Of a frozen head's probabilities, at most this much exists at a time."""
+
 TOKENS, COLUMNS = 1024, 2048
 """Tile of the projection: 8 MiB in fp32, so that its reductions run from cache."""
 
@@ -199,12 +202,13 @@ class _ScoreTokens(torch.autograd.Function):
         keeps = trained and settings.softcap is None and size <= KEEP_BYTES
         direct = differentiate and not trained and settings.softcap is None
         kept = torch.empty(count, vocabulary, dtype=dtype) if keeps else None
-        scratch = torch.empty(min(TOKENS, count), vocabulary, dtype=dtype) if direct else None
+        chunk = min(TOKENS, max(1, SCRATCH_BYTES // (vocabulary * dtype.itemsize))) if direct else TOKENS
+        scratch = torch.empty(min(chunk, count), vocabulary, dtype=dtype) if direct else None
         slopes = torch.empty_like(hidden) if direct else None
         parts: list[tuple[torch.Tensor | None, ...]] = []
         log_total = torch.empty(count)
-        for begin in range(0, count, TOKENS):
-            rows = slice(begin, min(begin + TOKENS, count))
+        for begin in range(0, count, chunk):
+            rows = slice(begin, min(begin + chunk, count))
             store = (
                 kept[rows] if kept is not None else None if scratch is None else scratch[: rows.stop - begin]
             )

@@ -46,7 +46,7 @@ _KNOWN_ARGUMENTS = {
 }  # fmt: skip
 """Keywords models pass that mean the same, or nothing, in a packed row; any other one is refused by name."""
 
-SHORT_ROW = 96
+SHORT_ROW = 64
 """Rows up to this many tokens are faster as one dense call than as kernels per segment (measured, docs/performance.md)."""
 
 _in_packed_forward: ContextVar[bool] = ContextVar("in_packed_forward", default=False)
