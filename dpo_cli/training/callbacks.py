@@ -192,6 +192,19 @@ class CollapseCallback(TrainerCallback):
             if warning.collapse and self.stop and self.reason is None:
                 self.reason = warning.message
 
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,  # noqa: ANN401 - a model or a PeftModel
+        **_: Any,  # noqa: ANN401 - by transformers' signature
+    ) -> None:
+        """Keep the weights as they are before the first update: a run may be ruined by its first step."""
+        del args, control
+        if self.stop:
+            self._keep(model, 0.0, state.global_step)
+
     def on_step_end(
         self,
         args: TrainingArguments,
@@ -207,13 +220,12 @@ class CollapseCallback(TrainerCallback):
         if self.reason is not None:
             control.should_training_stop = True
         elif self.latest is not None and state.global_step % max(1, state.max_steps // PROBES_IN_A_RUN) == 0:
-            self._keep(model, self.latest)
+            self._keep(model, self.latest.metrics.get("rewards/accuracies", 0.0), state.global_step)
 
-    def _keep(self, model: Any, latest: StepLogged) -> None:  # noqa: ANN401 - a model or a PeftModel
-        margin = latest.metrics.get("rewards/accuracies", 0.0)
-        if self.best is not None and margin < self.best[0]:
+    def _keep(self, model: Any, accuracy: float, step: int) -> None:  # noqa: ANN401 - a model or a PeftModel
+        if self.best is not None and accuracy < self.best[0]:
             return
-        self.best = (margin, latest.step)
+        self.best = (accuracy, step)
         trained = {
             name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad
         }
@@ -225,13 +237,12 @@ class CollapseCallback(TrainerCallback):
         Returns:
             Why the run was ended early and what was kept; None when it was not ended.
         """
-        if self.reason is None:
+        if self.reason is None or self.best is None:
             return None
-        if self.best is None:
-            return f"{self.reason} No step was healthy; the weights are those of the last one."
         kept = load_file(self.file)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name in kept:
                     parameter.copy_(kept[name])
-        return f"{self.reason} The weights of step {self.best[1]} were kept."
+        kept_step = f"of step {self.best[1]}" if self.best[1] else "from before the first step"
+        return f"{self.reason} The weights {kept_step} were kept."

@@ -32,8 +32,8 @@ def warnings_of(tiny_model, tmp_path, *, data=None, reference=None, probe=None, 
 
     seen = []
     config = DPOTrainingConfig(
-        output_dir=str(tmp_path / "out"), max_steps=STEPS, logging_steps=1, per_device_train_batch_size=4, gradient_accumulation_steps=1,
-        max_new_tokens=12, **settings,
+        output_dir=str(tmp_path / "out"), logging_steps=1, per_device_train_batch_size=4, gradient_accumulation_steps=1,
+        max_new_tokens=12, **{"max_steps": STEPS} | settings,
     )  # fmt: skip
     trainer = DPOTrainerWrapper(
         str(tiny_model), train_dataset=data or pairs(), training_config=config, ref_model=reference, on_event=seen.append, probe=probe,
@@ -50,7 +50,7 @@ def test_a_learning_rate_of_one_is_named_and_stopped(tiny_model, tmp_path):
     assert collapses
     assert collapses[0].step <= STEPS / 10
     assert "--learning-rate" in collapses[0].advice
-    assert result.stopped_early
+    assert result.stopped_early.endswith("The weights from before the first step were kept.")
     assert result.steps < STEPS
 
 
@@ -68,7 +68,7 @@ def test_another_reference_is_named(tiny_model, tmp_path):
     with torch.no_grad():
         for parameter in reference.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.2)
-    found, _ = warnings_of(tiny_model, tmp_path, reference=reference, learning_rate=1e-4)
+    found, _ = warnings_of(tiny_model, tmp_path, reference=reference, learning_rate=1e-4, max_steps=3)
     assert found["wrong_reference"].step == 1
 
 
