@@ -119,9 +119,12 @@ class Page:
             body = notes.instead or body
             for old, new in self.replaced:
                 body = body.replace(old, new)
-            is_python = language == "python" and not notes.instead
-            self.run([sys.executable, "-c", body] if is_python else ["bash", "-ec", lines(body)], notes.exits)
-            self.after_python = is_python
+            self.after_python = language == "python" and not notes.instead
+            if self.after_python:
+                self.run([sys.executable, "-c", body], notes.exits)
+                return
+            for command in commands(body):
+                self.run(["bash", "-ec", command], notes.exits)
 
     def run(self, command: list[str], exits: set[int]) -> None:
         done = subprocess.run(
@@ -138,10 +141,15 @@ class Page:
         self.printed = done.stdout
 
 
-def lines(body: str) -> str:
-    """A shell block without the prompts and the output of a `console` block."""
-    typed = [line for line in body.splitlines() if line.startswith("$ ")]
-    return "\n".join(line[2:] for line in typed) if typed else body
+def commands(body: str) -> list[str]:
+    """The commands of a shell block, without the prompts and the output of a `console` block.
+
+    Each is run by itself, so that one whose verdict is FAIL (exit code 3) does not end the block.
+    """
+    lines = body.splitlines()
+    typed = [line[2:] for line in lines if line.startswith("$ ")] or lines
+    joined = re.sub(r"\\\n\s*", "", "\n".join(typed))
+    return [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
@@ -200,6 +208,7 @@ def test_a_wrong_output_is_found(run_page):
         "```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n",
         "```python\nraise SystemExit(1)\n```\n",
         "```bash\nfalse\ntrue\n```\n",
+        "```bash\ntest a = \\\n  b\n```\n",
         "```json\n{'a': 1}\n```\n",
         "<!-- docs-test: skipp it -->\n",
     ],
