@@ -132,8 +132,15 @@ def load_pairs(
         )
     if options.get("format") == ASSAY:
         table = from_table(dataset, options)
-        how = {"tokenizer": tokenizer, "max_length": max_length, "truncation_mode": truncation_mode}
-        loaded = load_pairs(table.pairs, **how, inspect=inspect, on_event=on_event, **table.options)
+        loaded = load_pairs(
+            table.pairs,
+            tokenizer=tokenizer,
+            max_length=max_length,
+            truncation_mode=truncation_mode,
+            inspect=inspect,
+            on_event=on_event,
+            **table.options,
+        )
         loaded.accounting.source = table.accountings[0].rows.source
         return replace(loaded, format=ASSAY, assays=table.accountings)
     tokens = None
