@@ -23,6 +23,8 @@ from dpo_cli.data.pairs import (
     plain,
 )
 
+from dpo_cli.data.tokenized import control_tokens
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -130,11 +132,7 @@ class TokenizerRules:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase | None) -> None:
-        tokens = (
-            [str(token) for token in tokenizer.all_special_tokens]
-            if tokenizer is not None
-            else WELL_KNOWN_TOKENS
-        )
+        tokens = list(control_tokens(tokenizer)) if tokenizer is not None else WELL_KNOWN_TOKENS
         self.bos = tokenizer.bos_token_id if tokenizer is not None else None
         self.eos = tokenizer.eos_token_id if tokenizer is not None else None
         self.eos_text = str(tokenizer.eos_token or "") if tokenizer is not None else ""

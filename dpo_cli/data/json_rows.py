@@ -105,14 +105,7 @@ def _read_lines(stream: BinaryIO, source: str, head: bytes) -> Iterator[RawRow]:
                 number, source, line_number, None, RowProblem(UNREADABLE, "objects are nested too deeply")
             )
         except ValueError as error:
-            cut = FileDamage(f"the last line is cut off ({_why(error)})")
-            yield RawRow(
-                number,
-                source,
-                line_number,
-                None,
-                RowProblem(UNREADABLE, f"no JSON: {_why(error)}") if whole else cut,
-            )
+            yield RawRow(number, source, line_number, None, _no_json(error, line, whole=whole))
         else:
             yield RawRow(number, source, line_number, data, None)
 
@@ -161,6 +154,15 @@ def not_utf8(error: UnicodeDecodeError) -> FileDamage:
         f"byte {error.start + 1} of the line is 0x{error.object[error.start]:02x}, which is not UTF-8",
         advice="Convert the file, for example: iconv -f LATIN1 -t UTF-8",
     )
+
+
+def _no_json(error: ValueError, line: bytes, *, whole: bool) -> RowProblem:
+    """The problem of a line that is no JSON; a last line without an end that stops too early was cut off."""
+    if not whole and isinstance(error, json.JSONDecodeError):
+        text = line.decode("utf-8").strip()
+        if error.msg.startswith("Unterminated string") or error.pos > len(text) - _LONGEST_TOKEN:
+            return FileDamage(f"the last line is cut off ({_why(error)})")
+    return RowProblem(UNREADABLE, f"no JSON: {_why(error)}")
 
 
 def _why(error: ValueError) -> str:

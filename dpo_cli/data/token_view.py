@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from dpo_cli.data.tokenized import control_tokens
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,7 +55,7 @@ def token_view(row: int, tokens: TokenizedPair, tokenizer: PairTokenizer) -> Tok
 
 
 def _spans(ids: Sequence[int], part: Literal["prompt", "completion"], tokenizer: PairTokenizer) -> list[Span]:
-    special = set(tokenizer.tokenizer.all_special_ids)
+    special = set(control_tokens(tokenizer.tokenizer).values())
     spans: list[Span] = []
     waiting: list[int] = []
     for index, token in enumerate(ids):

@@ -168,6 +168,13 @@ class PairTokenizer:
         return None
 
 
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The special tokens that a tokenizer recognises in text, named ones (EOS) and nameless (`<|im_start|>`), with ids."""
+    named = dict(zip(map(str, tokenizer.all_special_tokens), tokenizer.all_special_ids, strict=True))
+    added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return named | added
+
+
 def missing_template() -> ModelError:
     """The error of a tokenizer without a chat template."""
     return ModelError(

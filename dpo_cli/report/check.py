@@ -60,7 +60,8 @@ def _show_rows(result: CheckResult, console: Console) -> None:
             Text.assemble(
                 (f"{visible_line(accounting.source)}: ", "dim"),
                 f"{accounting.read:,} rows read = {accounting.kept:,} pairs kept + {accounting.dropped_rows:,} dropped",
-            )
+            ),
+            soft_wrap=True,
         )
 
 
