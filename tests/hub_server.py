@@ -24,7 +24,7 @@ DATE = "2026-01-01T00:00:00.000Z"
 
 
 def commit_of(kind, name, revision):
-    return hashlib.sha1(f"{kind} {name} {revision}".encode()).hexdigest()
+    return hashlib.sha1(f"{kind} {name} {revision}".encode(), usedforsecurity=False).hexdigest()
 
 
 class Hub:
@@ -37,7 +37,13 @@ class Hub:
 
     def environment(self, cache):
         """Variables for a fresh process that shall use this hub and an empty cache."""
-        return {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
+        return {
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HOME": str(cache),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_TOKEN": "",
+        }
 
     def files(self, kind, name, revision):
         """Commit and files of a revision, which may be named by its commit; or the error code."""
@@ -95,7 +101,19 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, plural, name, what, revision, below):
         kind = plural.removesuffix("s")
         if what == "refs":
-            return self._json({"branches": [{"name": "main", "ref": "refs/heads/main", "targetCommit": commit_of(kind, name, "main")}], "converts": [], "tags": []})
+            return self._json(
+                {
+                    "branches": [
+                        {
+                            "name": "main",
+                            "ref": "refs/heads/main",
+                            "targetCommit": commit_of(kind, name, "main"),
+                        }
+                    ],
+                    "converts": [],
+                    "tags": [],
+                }
+            )
         found = self.hub.files(kind, name, revision or "main")
         if isinstance(found, str):
             return self._error(found)
@@ -127,7 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"ETag": f'"{_etag(data)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         if wanted:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
-        return self._send(206 if wanted else 200, data[start:stop], headers | {"Content-Type": "application/octet-stream"})
+        return self._send(
+            206 if wanted else 200, data[start:stop], headers | {"Content-Type": "application/octet-stream"}
+        )
 
     def _json(self, document):
         self._send(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
@@ -136,7 +156,11 @@ class _Handler(BaseHTTPRequestHandler):
         # The hub answers 401 for a repository that a stranger asks for and that may or may not be there.
         status = 401 if code == "RepoNotFound" else 404
         headers = {"X-Error-Code": code, "X-Error-Message": code, "Content-Type": "application/json"}
-        self._send(status, json.dumps({"error": code}).encode(), headers | ({"X-Repo-Commit": commit} if commit else {}))
+        self._send(
+            status,
+            json.dumps({"error": code}).encode(),
+            headers | ({"X-Repo-Commit": commit} if commit else {}),
+        )
 
     def _send(self, status, data, headers):
         self.send_response(status)
@@ -150,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _etag(data):
-    return hashlib.sha1(data).hexdigest()
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 
 def _card(files):

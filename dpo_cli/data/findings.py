@@ -22,7 +22,6 @@ from dpo_cli.data.pairs import (
     UNREADABLE,
     plain,
 )
-
 from dpo_cli.data.tokenized import control_tokens
 
 if TYPE_CHECKING:

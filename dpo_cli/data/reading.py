@@ -161,7 +161,9 @@ def resolve_format(name: str) -> Format:
     found = [layout for key, layout in FORMATS.items() if key.startswith(wanted)]
     if wanted and len(found) == 1:
         return found[0]
-    raise ConfigError(f"--format {name}: there is no such format.", hint=f"Known are: {', '.join(FORMATS)}, assay.")
+    raise ConfigError(
+        f"--format {name}: there is no such format.", hint=f"Known are: {', '.join(FORMATS)}, assay."
+    )
 
 
 def _nothing_readable(name: str, peeked: list[RawRow]) -> DataError:

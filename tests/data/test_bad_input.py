@@ -6,6 +6,7 @@ import gzip
 import json
 
 import pytest
+
 from dpo_cli.data.check import check_pairs
 from dpo_cli.data.load import load_dpo_dataset, load_pairs
 from dpo_cli.data.locate import read_rows
@@ -45,17 +46,41 @@ def error_of(path, **options):
         ("rows.json", b"[" + b",\n".join(LINES), "ends in the middle"),
         ("rows.json", b"[" + b"\n".join(LINES) + b"]", "line 2.*where ',' or ']' must be"),
         ("rows.json", b"[1, 2]", "line 1.*not an object"),
-        ("rows.jsonl", b"\n".join([*LINES, line().replace(b"blue", b"bl\xfce")]), "line 4.*0xfc.*not UTF-8.*iconv"),
-        ("rows.json", b"[" + b",\n".join([*LINES, line().replace(b"blue", b"bl\xfce")]) + b"]", "line 4.*0xfc.*not UTF-8"),
+        (
+            "rows.jsonl",
+            b"\n".join([*LINES, line().replace(b"blue", b"bl\xfce")]),
+            "line 4.*0xfc.*not UTF-8.*iconv",
+        ),
+        (
+            "rows.json",
+            b"[" + b",\n".join([*LINES, line().replace(b"blue", b"bl\xfce")]) + b"]",
+            "line 4.*0xfc.*not UTF-8",
+        ),
         ("rows.csv", b"prompt,chosen,rejected\na,b,\xff\n", "0xff.*not UTF-8"),
         ("rows.jsonl", "\n".join(one.decode() for one in LINES).encode("utf-16"), "UTF-16"),
         ("rows.jsonl", b"\n".join([line(chosen=None)]), "line 1.*chosen is null"),
         ("rows.jsonl", b"\n".join([line(rejected=3)]), "line 1.*rejected is a number"),
         ("rows.jsonl", b'{"prompt": "a", "chosen": NaN, "rejected": "c"}', "line 1.*chosen is a number"),
-        ("rows.jsonl", b'{"prompt": "a", "chosen": "b\\ud800", "rejected": "c"}', "line 1.*chosen.*surrogate"),
-        ("rows.json", b'[{"prompt": "a", "chosen": "b\\ud800", "rejected": "c"}]', "line 1.*chosen.*surrogate"),
-        ("rows.jsonl", b'{"prompt": "a", "chosen": "b", "chosen": "c", "rejected": "d"}', "line 1.*'chosen' stands twice"),
-        ("rows.json", b'[{"prompt": "a", "chosen": "b", "chosen": "c", "rejected": "d"}]', "line 1.*'chosen' stands twice"),
+        (
+            "rows.jsonl",
+            b'{"prompt": "a", "chosen": "b\\ud800", "rejected": "c"}',
+            "line 1.*chosen.*surrogate",
+        ),
+        (
+            "rows.json",
+            b'[{"prompt": "a", "chosen": "b\\ud800", "rejected": "c"}]',
+            "line 1.*chosen.*surrogate",
+        ),
+        (
+            "rows.jsonl",
+            b'{"prompt": "a", "chosen": "b", "chosen": "c", "rejected": "d"}',
+            "line 1.*'chosen' stands twice",
+        ),
+        (
+            "rows.json",
+            b'[{"prompt": "a", "chosen": "b", "chosen": "c", "rejected": "d"}]',
+            "line 1.*'chosen' stands twice",
+        ),
         ("rows.csv", b"prompt,chosen,chosen\na,b,c\n", "'chosen' stands twice"),
         ("rows.csv", b"prompt,chosen,rejected\na,b\n", "line 2.*2 cells.*header has 3"),
         ("rows.jsonl", line(chosen="a" * 10_000_000), "line 1.*9.5 MiB in one row"),
@@ -87,7 +112,7 @@ def test_what_is_accepted(tmp_path):
         "lines.json": b"\n".join(LINES),
         "array.jsonl": b"[" + b",".join(LINES) + b"]",
         "pretty.json": b"\n".join(json.dumps(json.loads(one), indent=2).encode() for one in LINES),
-        "named.json": b'{"train": [' + b",".join(LINES) + b"], \"test\": []}",
+        "named.json": b'{"train": [' + b",".join(LINES) + b'], "test": []}',
         "zipped.jsonl.gz": gzip.compress(b"\n".join(LINES)),
         "zipped.json.gz": gzip.compress(b"[" + b",".join(LINES) + b"]"),
     }.items():

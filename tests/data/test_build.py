@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from datasets import Dataset
+
 from dpo_cli.data import build
 from dpo_cli.data.build import build_dpo_dataset
 from dpo_cli.errors import DataError
@@ -46,7 +47,7 @@ def test_the_same_answer_twice_is_no_pair(answers):
     rows = [{"q": "a"}, {"q": "b"}]
     pairs = build_dpo_dataset(None, None, rows, "q", lambda text: text.replace("A", "x"))
     assert [row["rejected"][0]["content"] for row in pairs] == ["A"]
-    with pytest.raises(DataError, match="none of 2 rows is a pair.*identical completions: 2"):
+    with pytest.raises(DataError, match=r"none of 2 rows is a pair.*identical completions: 2"):
         build_dpo_dataset(None, None, rows, "q", lambda text: text)
 
 
@@ -67,19 +68,19 @@ def test_the_rows_own_answer_is_preferred_without_a_transform(answers, chosen):
 
 
 def test_what_is_missing_is_said_before_the_model_is_asked(answers):
-    with pytest.raises(DataError, match="no column 'prompt'; it has: question"):
+    with pytest.raises(DataError, match=r"no column 'prompt'; it has: question"):
         build_dpo_dataset(None, None, [{"question": "a"}])
-    with pytest.raises(DataError, match="no chosen_transform was given"):
+    with pytest.raises(DataError, match=r"no chosen_transform was given"):
         build_dpo_dataset(None, None, [{"prompt": "a"}])
-    with pytest.raises(DataError, match="has no rows"):
+    with pytest.raises(DataError, match=r"has no rows"):
         build_dpo_dataset(None, None, [])
-    with pytest.raises(DataError, match="prompt is null"):
+    with pytest.raises(DataError, match=r"prompt is null"):
         build_dpo_dataset(None, None, [{"prompt": None}], chosen_transform=str)
     assert not answers
 
 
 def test_a_transform_must_give_text(answers):
-    with pytest.raises(TypeError, match="it gave null"):
+    with pytest.raises(TypeError, match=r"it gave null"):
         build_dpo_dataset(None, None, [{"prompt": "a"}], chosen_transform=lambda _: None)
 
 
@@ -88,4 +89,6 @@ def test_a_real_model_answers(tiny_model):
 
     model, tokenizer = load_model_and_tokenizer(str(tiny_model), device="cpu")
     with pytest.raises(DataError, match=build.CUT_OFF):
-        build_dpo_dataset(model, tokenizer, [{"prompt": "Who are you?"}], chosen_transform=str.upper, max_new_tokens=2)
+        build_dpo_dataset(
+            model, tokenizer, [{"prompt": "Who are you?"}], chosen_transform=str.upper, max_new_tokens=2
+        )

@@ -7,17 +7,65 @@ import random
 import sys
 
 import pytest
+
 from dpo_cli.data.check import check_pairs
 from dpo_cli.data.findings import refuses
 from dpo_cli.data.load import load_pairs
-
 from tests.conftest import CHATML, make_tokenizer
 
-WORDS = (
-    "river stone window garden market little yellow quiet morning letter bridge winter silver forest candle paper travel "
-    "doctor engine planet summer island finger bottle copper velvet harbor pepper thunder meadow ribbon saddle lantern "
-    "walks keeps holds gives takes makes finds reads turns moves near under behind between along without before after"
-).split()
+WORDS = [
+    "river",
+    "stone",
+    "window",
+    "garden",
+    "market",
+    "little",
+    "yellow",
+    "quiet",
+    "morning",
+    "letter",
+    "bridge",
+    "winter",
+    "silver",
+    "forest",
+    "candle",
+    "paper",
+    "travel",
+    "doctor",
+    "engine",
+    "planet",
+    "summer",
+    "island",
+    "finger",
+    "bottle",
+    "copper",
+    "velvet",
+    "harbor",
+    "pepper",
+    "thunder",
+    "meadow",
+    "ribbon",
+    "saddle",
+    "lantern",
+    "walks",
+    "keeps",
+    "holds",
+    "gives",
+    "takes",
+    "makes",
+    "finds",
+    "reads",
+    "turns",
+    "moves",
+    "near",
+    "under",
+    "behind",
+    "between",
+    "along",
+    "without",
+    "before",
+    "after",
+]
 ROWS = 1000
 EACH = 5
 
@@ -32,7 +80,7 @@ def sentence(rng, low=8, high=20):
 
 
 def clean_rows(count, seed=0):
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - made-up rows
     return [
         {
             "prompt": [{"role": "user", "content": sentence(rng)}],
@@ -67,13 +115,15 @@ PLANTS = {
     "special tokens in text": lambda row: said(row, "prompt", lambda text: f"{text} <|endoftext|> and more"),
     "doubled EOS": lambda row: said(row, "chosen", lambda text: text + "<|im_end|>"),
     "placeholders": lambda row: said(row, "chosen", lambda text: f"Dear {{{{name}}}}, {text}"),
-    "one-sided refusals": lambda row: said(row, "rejected", lambda text: f"I'm sorry, but I can't help with that. {text}"),
+    "one-sided refusals": lambda row: said(
+        row, "rejected", lambda text: f"I'm sorry, but I can't help with that. {text}"
+    ),
 }
 
 
 def plant(rows):
     """Twelve kinds of defects, and the rows (from 1) that must be named for each."""
-    rng = random.Random(1)
+    rng = random.Random(1)  # noqa: S311 - made-up rows
     expected = {}
     places = iter(rng.sample(range(100, len(rows)), EACH * 13))
     for name, change in PLANTS.items():
@@ -103,17 +153,13 @@ def test_every_planted_defect_is_found_and_none_is_invented(tmp_path, tokenizer)
     result = check_pairs(str(path), tokenizer=tokenizer, max_length=256)
     document = result.to_json()
     assert {one["name"]: sorted(one["rows"]) for one in document["findings"]} == expected
-    assert {one["name"]: one["count"] for one in document["findings"]} == {name: len(rows) for name, rows in expected.items()}
+    assert {one["name"]: one["count"] for one in document["findings"]} == {
+        name: len(rows) for name, rows in expected.items()
+    }
     assert all(one["advice"] for one in document["findings"])
     rows = document["rows"]
     assert rows["read"] == ROWS == rows["kept"] + sum(rows["dropped"].values())
-    assert rows["dropped"] == {
-        name: EACH
-        for name in (
-            "unreadable row", "non-text value", "wrong role order", "empty completion", "identical completions",
-            "prompt fills max_length", "identical after truncation",
-        )
-    }  # fmt: skip
+    assert rows["dropped"] == dict.fromkeys(("unreadable row", "non-text value", "wrong role order", "empty completion", "identical completions", "prompt fills max_length", "identical after truncation"), EACH)  # fmt: skip
     assert result.problem is None
     loaded = load_pairs(str(path), tokenizer=tokenizer, max_length=256, inspect=True)
     assert len(loaded.train) == rows["kept"], "training sees exactly the kept rows"
@@ -146,7 +192,11 @@ def names(result):
 def test_length_that_would_win_alone_with_its_figure(tmp_path):
     rows = clean_rows(200)
     for row in rows[:180]:
-        said(row, "chosen", lambda text: text + " And much more besides, at length, so that it is longer than any other.")
+        said(
+            row,
+            "chosen",
+            lambda text: text + " And much more besides, at length, so that it is longer than any other.",
+        )
     [finding] = check(tmp_path, rows).findings
     assert finding.name == "length bias"
     assert "right in 9" in finding.detail
@@ -179,8 +229,12 @@ def test_a_missing_chat_template(tmp_path):
 
 
 def test_a_template_that_renders_the_prompt_differently(tmp_path, tokenizer):
-    thinking = make_tokenizer(template=CHATML.replace("assistant\n{% endif", "assistant\n<think></think>{% endif"))
-    assert names(check(tmp_path, clean_rows(20), tokenizer=thinking)) == {"template renders the prompt differently": 20}
+    thinking = make_tokenizer(
+        template=CHATML.replace("assistant\n{% endif", "assistant\n<think></think>{% endif")
+    )
+    assert names(check(tmp_path, clean_rows(20), tokenizer=thinking)) == {
+        "template renders the prompt differently": 20
+    }
     rows = [{"prompt": "the ri", "chosen": "ver", "rejected": "bbon"}]
     assert names(check(tmp_path, rows, tokenizer=tokenizer)) == {"prompt and completion share a token": 1}
 
@@ -190,16 +244,24 @@ def test_a_doubled_bos(tmp_path):
 
     tokenizer = make_tokenizer()
     tokenizer.bos_token = "<|endoftext|>"
-    tokenizer._tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)])
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
     rows = [{"prompt": f"Say {index}: ", "chosen": "a b", "rejected": "c d"} for index in range(9)]
     rows[4]["prompt"] = "<|endoftext|>" + rows[4]["prompt"]
-    assert names(check(tmp_path, rows, tokenizer=tokenizer)) == {"special tokens in text": 1, "doubled BOS": 1}
+    assert names(check(tmp_path, rows, tokenizer=tokenizer)) == {
+        "special tokens in text": 1,
+        "doubled BOS": 1,
+    }
 
 
 def test_plain_text_that_brings_its_own_template_is_left_alone(tmp_path, tokenizer):
     start, end = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
     rows = [
-        {"prompt": start + row["prompt"][0]["content"] + end, **{part: row[part][0]["content"] + "<|im_end|>" for part in ("chosen", "rejected")}}
+        {
+            "prompt": start + row["prompt"][0]["content"] + end,
+            **{part: row[part][0]["content"] + "<|im_end|>" for part in ("chosen", "rejected")},
+        }
         for row in clean_rows(50)
     ]
     assert names(check(tmp_path, rows, tokenizer=tokenizer)) == {}
@@ -207,10 +269,17 @@ def test_plain_text_that_brings_its_own_template_is_left_alone(tmp_path, tokeniz
 
 def test_other_pairs_on_a_long_prompt_and_other_numbers_are_no_near_duplicates(tmp_path):
     rows = clean_rows(3)
-    text = sentence(random.Random(3), 200, 200)
+    text = sentence(random.Random(3), 200, 200)  # noqa: S311 - made-up rows
     for row in rows:
         row["prompt"][0]["content"] = text
-    sums = [{"prompt": f"What is {a} plus 17 when every one of the numbers is read in base ten?", "chosen": f"It is {a + 17}, as anybody can work out on paper.", "rejected": "I do not know the answer to this question at all."} for a in range(30)]
+    sums = [
+        {
+            "prompt": f"What is {a} plus 17 when every one of the numbers is read in base ten?",
+            "chosen": f"It is {a + 17}, as anybody can work out on paper.",
+            "rejected": "I do not know the answer to this question at all.",
+        }
+        for a in range(30)
+    ]
     assert names(check(tmp_path, rows)) == {}
     assert names(check(tmp_path, sums)) == {"length bias": 30} or names(check(tmp_path, sums)) == {}
 
@@ -219,7 +288,7 @@ def test_other_pairs_on_a_long_prompt_and_other_numbers_are_no_near_duplicates(t
     ("text", "refusal"),
     [
         ("I'm sorry, but I can't help with that.", True),
-        ("I’m sorry, I can’t assist.", True),
+        ("I\u2019m sorry, I can\u2019t assist.", True),
         ("I cannot provide that information.", True),
         ("As an AI language model, I cannot feel.", True),
         ("Unfortunately, I am unable to do so.", True),
@@ -235,9 +304,18 @@ def test_refusals(text, refusal):
 
 
 def test_the_pair_as_the_model_sees_it(tmp_path, tokenizer):
-    rows = [{"prompt": [{"role": "user", "content": "river 👍"}], "chosen": [{"role": "assistant", "content": "stone"}], "rejected": [{"role": "assistant", "content": "ñ"}]}]
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": "river 👍"}],
+            "chosen": [{"role": "assistant", "content": "stone"}],
+            "rejected": [{"role": "assistant", "content": "ñ"}],
+        }
+    ]
     view = check(tmp_path, rows, tokenizer=tokenizer).view
-    assert "".join(text for text, _ in view.chosen) == "<|im_start|>user\nriver 👍<|im_end|>\n<|im_start|>assistant\nstone<|im_end|>\n"
+    assert (
+        "".join(text for text, _ in view.chosen)
+        == "<|im_start|>user\nriver 👍<|im_end|>\n<|im_start|>assistant\nstone<|im_end|>\n"
+    )
     assert view.chosen[0] == ("<|im_start|>", "special prompt")
     assert ("<|im_end|>", "special completion") in view.rejected
     assert not any("\ufffd" in text for text, _ in view.chosen + view.rejected)

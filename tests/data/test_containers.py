@@ -8,11 +8,12 @@ import json
 
 import pytest
 from datasets import Dataset, DatasetDict
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from dpo_cli.data.json_rows import LARGEST_ROW
 from dpo_cli.data.load import load_dpo_dataset, load_pairs
 from dpo_cli.errors import ConfigError, DataError
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 TRICKY = [
     {"prompt": "1", "chosen": "007", "rejected": "1.0"},
@@ -32,7 +33,9 @@ def write_csv(path, rows):
 
 WRITERS = {
     "json": lambda path, rows: path.write_text(json.dumps(rows)),
-    "jsonl": lambda path, rows: path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows)),
+    "jsonl": lambda path, rows: path.write_text(
+        "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    ),
     "csv": write_csv,
     "parquet": lambda path, rows: Dataset.from_list(rows).to_parquet(str(path)),
 }
@@ -77,7 +80,11 @@ def test_messages_in_tables_have_no_keys_that_the_row_did_not_have(tmp_path):
     plain = {"prompt": [{"role": "user", "content": "a"}], "chosen": [{"role": "assistant", "content": "b"}]}
     rows = [
         {**plain, "rejected": [{"role": "assistant", "content": "c"}]},
-        {**plain, "rejected": [{"role": "assistant", "content": "", "tool_calls": [call]}], "tools": '[{"name": "f"}]'},
+        {
+            **plain,
+            "rejected": [{"role": "assistant", "content": "", "tool_calls": [call]}],
+            "tools": '[{"name": "f"}]',
+        },
     ]
     jsonl = tmp_path / "rows.jsonl"
     jsonl.write_text("\n".join(map(json.dumps, rows)))
@@ -93,7 +100,11 @@ def test_messages_as_json_in_csv(tmp_path):
     turns = [{"role": "user", "content": "a"}]
     write_csv(path, [{"prompt": json.dumps(turns), "chosen": "b", "rejected": "c"}])
     assert load_dpo_dataset(str(path)).to_list() == [
-        {"prompt": turns, "chosen": [{"role": "assistant", "content": "b"}], "rejected": [{"role": "assistant", "content": "c"}]}
+        {
+            "prompt": turns,
+            "chosen": [{"role": "assistant", "content": "b"}],
+            "rejected": [{"role": "assistant", "content": "c"}],
+        }
     ]
 
 
@@ -109,7 +120,14 @@ def one(text):
 
 
 def test_folders_are_read_by_split(tmp_path):
-    for name in ("train-00001.jsonl", "train-00000.jsonl", "test.jsonl", "sub/validation.jsonl", ".hidden.jsonl", "notes.md"):
+    for name in (
+        "train-00001.jsonl",
+        "train-00000.jsonl",
+        "test.jsonl",
+        "sub/validation.jsonl",
+        ".hidden.jsonl",
+        "notes.md",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(one(name))
     assert load_dpo_dataset(str(tmp_path))["prompt"][:] == ["train-00000.jsonl", "train-00001.jsonl"]
@@ -140,14 +158,21 @@ def test_max_samples_reads_the_first_rows(tmp_path):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(codec="utf-8")), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    rows=st.lists(st.dictionaries(st.text(st.characters(codec="utf-8")), json_values, max_size=4), min_size=1, max_size=6),
+    rows=st.lists(
+        st.dictionaries(st.text(st.characters(codec="utf-8")), json_values, max_size=4),
+        min_size=1,
+        max_size=6,
+    ),
     indent=st.sampled_from([None, 1]),
     ascii_only=st.booleans(),
     array=st.booleans(),
@@ -160,9 +185,17 @@ def test_our_reader_reads_what_pythons_does(tmp_path, monkeypatch, rows, indent,
     monkeypatch.setattr(json_rows, "_CHUNK", chunk)
     texts = [json.dumps(row, indent=indent, ensure_ascii=ascii_only) for row in rows]
     path = tmp_path / "rows.json"
-    path.write_text(json.dumps(rows, indent=indent, ensure_ascii=ascii_only) if array else "\n".join(texts), encoding="utf-8", newline="")
+    path.write_text(
+        json.dumps(rows, indent=indent, ensure_ascii=ascii_only) if array else "\n".join(texts),
+        encoding="utf-8",
+        newline="",
+    )
     read = list(Files("rows", [path]).rows())
-    if not array and len(rows) == 1 and any(isinstance(rows[0].get(name), list) for name in ("train", "data", "rows", "examples")):
+    if (
+        not array
+        and len(rows) == 1
+        and any(isinstance(rows[0].get(name), list) for name in ("train", "data", "rows", "examples"))
+    ):
         return
     assert [row.data for row in read] == rows
 
@@ -176,7 +209,10 @@ def test_a_large_row_within_the_limit_is_read(tmp_path):
 
 def test_a_split_by_prompt(tmp_path):
     path = tmp_path / "rows.jsonl"
-    rows = [{"prompt": f"question {index % 40}", "chosen": f"good {index}", "rejected": "bad"} for index in range(200)]
+    rows = [
+        {"prompt": f"question {index % 40}", "chosen": f"good {index}", "rejected": "bad"}
+        for index in range(200)
+    ]
     path.write_text("\n".join(map(json.dumps, rows)))
     loaded = load_pairs(str(path), eval_fraction=0.2)
     assert (loaded.train_pairs, loaded.eval_pairs) == (len(loaded.train), len(loaded.eval)) == (160, 40)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from dpo_cli.data.containers import Files
 from dpo_cli.data.formats import FORMATS, detect, nearest, recognise
 from dpo_cli.data.pairs import Pair, RowProblem, check_pair
@@ -14,11 +15,17 @@ from dpo_cli.data.reading import Columns, PairReader, resolve_format
 from dpo_cli.errors import ConfigError, DataError
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
-EXAMPLE = re.compile(r"^### (?P<title>[^\n]*?) \{#(?P<name>[\w-]+)\}\n.*?^```json\n(?P<rows>.*?)^```", re.MULTILINE | re.DOTALL)
+EXAMPLE = re.compile(
+    r"^### (?P<title>[^\n]*?) \{#(?P<name>[\w-]+)\}\n.*?^```json\n(?P<rows>.*?)^```", re.MULTILINE | re.DOTALL
+)
 
 
 def examples():
-    found = [(match["name"], json.loads(line)) for match in EXAMPLE.finditer(PAGE.read_text()) for line in match["rows"].splitlines()]
+    found = [
+        (match["name"], json.loads(line))
+        for match in EXAMPLE.finditer(PAGE.read_text())
+        for line in match["rows"].splitlines()
+    ]
     return [pytest.param(name, row, id=f"{name}-{index}") for index, (name, row) in enumerate(found)]
 
 
@@ -73,7 +80,10 @@ def test_trl_standard_with_a_prompt_is_taken_as_it_stands():
         ("The sky is", "The sky is blue"),
         ([user("a"), assistant("b")], [user("a"), assistant("c")]),
         ([system("s"), user("a"), assistant("b")], [system("s"), user("a"), assistant("c")]),
-        ([user("a"), assistant("b"), user("c"), assistant("d")], [user("a"), assistant("x"), user("c"), assistant("y")]),
+        (
+            [user("a"), assistant("b"), user("c"), assistant("d")],
+            [user("a"), assistant("x"), user("c"), assistant("y")],
+        ),
     ],
 )
 def test_an_implicit_prompt_is_cut_where_trl_cuts_it(chosen, rejected):
@@ -86,7 +96,11 @@ def test_an_implicit_prompt_is_cut_where_trl_cuts_it(chosen, rejected):
         # TRL leaves the last shared character in both completions, which no tokenizer would; ours is empty, and dropped.
         assert (ours.prompt, ours.chosen, ours.rejected) == ("The sky is", "", " blue")
         return
-    assert (ours.prompt, ours.chosen, ours.rejected) == (theirs["prompt"], theirs["chosen"], theirs["rejected"])
+    assert (ours.prompt, ours.chosen, ours.rejected) == (
+        theirs["prompt"],
+        theirs["chosen"],
+        theirs["rejected"],
+    )
 
 
 def test_the_specifications_own_example():
@@ -128,37 +142,61 @@ def test_hh_transcripts_that_part_early_keep_what_follows():
     pair = pair_of({"chosen": one, "rejected": other})
     assert pair.prompt == [user("a")]
     assert pair.chosen == [assistant("b"), user("c"), assistant("d")]
-    assert problem_of({"chosen": one, "rejected": "\n\nHuman: z\n\nAssistant: d"}, "anthropic-hh").reason == "wrong role order"
+    assert (
+        problem_of({"chosen": one, "rejected": "\n\nHuman: z\n\nAssistant: d"}, "anthropic-hh").reason
+        == "wrong role order"
+    )
 
 
 @pytest.mark.parametrize("question", ["question", "query", "prompt", "input"])
 @pytest.mark.parametrize("text", ["You answer.", "", None])
 def test_orca_pairs(question, text):
-    row = {"system": text, question: "What color is the sky?", "chosen": "It is blue.", "rejected": "It is green."}
+    row = {
+        "system": text,
+        question: "What color is the sky?",
+        "chosen": "It is blue.",
+        "rejected": "It is green.",
+    }
     assert recognise(row).name == "orca-pairs"
     assert pair_of(row) == Pair([*([system(text)] if text else []), *ASK], YES, NO)
 
 
-@pytest.mark.parametrize(("more", "asked"), [({}, "Add."), ({"input": ""}, "Add."), ({"input": None}, "Add."), ({"input": "1 2"}, "Add.\n1 2")])
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [({}, "Add."), ({"input": ""}, "Add."), ({"input": None}, "Add."), ({"input": "1 2"}, "Add.\n1 2")],
+)
 def test_alpaca_ranking(more, asked):
     row = {"instruction": "Add.", **more, "chosen": "3", "rejected": "4", "history": [["a", "b"]]}
     assert pair_of(row) == Pair([user("a"), assistant("b"), user(asked)], [assistant("3")], [assistant("4")])
 
 
 @pytest.mark.parametrize("names", [("from", "value"), ("role", "content")])
-@pytest.mark.parametrize("roles", [("human", "gpt"), ("user", "assistant"), ("User", "model"), ("prompter", "ChatGPT")])
+@pytest.mark.parametrize(
+    "roles", [("human", "gpt"), ("user", "assistant"), ("User", "model"), ("prompter", "ChatGPT")]
+)
 @pytest.mark.parametrize("shape", ["message", "list", "text"])
 def test_sharegpt_ranking(names, roles, shape):
     role, content = names
     asks, answers = roles
 
     def say(text):
-        return {"message": {role: answers, content: text}, "list": [{role: answers, content: text}], "text": text}[shape]
+        return {
+            "message": {role: answers, content: text},
+            "list": [{role: answers, content: text}],
+            "text": text,
+        }[shape]
 
-    turns = [{role: "system", content: "s"}, {role: asks, content: "a"}, {role: answers, content: "b"}, {role: asks, content: "c"}]
+    turns = [
+        {role: "system", content: "s"},
+        {role: asks, content: "a"},
+        {role: answers, content: "b"},
+        {role: asks, content: "c"},
+    ]
     row = {"conversations": turns, "chosen": say("yes"), "rejected": say("no")}
     assert recognise(row).name == "sharegpt-ranking"
-    assert pair_of(row) == Pair([system("s"), user("a"), assistant("b"), user("c")], [assistant("yes")], [assistant("no")])
+    assert pair_of(row) == Pair(
+        [system("s"), user("a"), assistant("b"), user("c")], [assistant("yes")], [assistant("no")]
+    )
 
 
 def test_sharegpt_with_a_system_column_and_function_calls():
@@ -176,7 +214,9 @@ def test_sharegpt_with_a_system_column_and_function_calls():
     }
     pair = pair_of(row)
     assert [message["role"] for message in pair.prompt] == ["system", "user", "assistant", "tool"]
-    assert pair.prompt[2]["tool_calls"] == [{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}]
+    assert pair.prompt[2]["tool_calls"] == [
+        {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    ]
     assert pair.tools == [{"name": "add"}]
 
 
@@ -184,7 +224,11 @@ def test_openai_preferences_with_typed_parts_tools_and_calls():
     parts = [{"type": "text", "text": "What color "}, {"type": "text", "text": "is the sky?"}]
     call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"up": true}'}}
     row = {
-        "input": {"messages": [{"role": "developer", "content": "s"}, user(parts)], "tools": [{"type": "function"}], "parallel_tool_calls": True},
+        "input": {
+            "messages": [{"role": "developer", "content": "s"}, user(parts)],
+            "tools": [{"type": "function"}],
+            "parallel_tool_calls": True,
+        },
         "preferred_output": [{"role": "assistant", "content": None, "tool_calls": [call]}],
         "non_preferred_output": NO,
     }
@@ -223,7 +267,12 @@ def test_wrong_values_in_plain_text(row, reason, key):
         ([{"role": "narrator", "content": "a"}], YES, "wrong role order", "prompt[0].role"),
         ([{"content": "a"}], YES, "non-text value", "prompt[0]"),
         ([{"role": "user", "content": 3}], YES, "non-text value", "prompt[0].content"),
-        ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], YES, "non-text value", "prompt[0].content[0]"),
+        (
+            [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}],
+            YES,
+            "non-text value",
+            "prompt[0].content[0]",
+        ),
         (ASK, [assistant("")], "empty completion", "chosen"),
         (ASK, [], "empty completion", "chosen"),
         (ASK, NO, "identical completions", ""),
@@ -261,29 +310,38 @@ def test_columns_are_renamed(tmp_path):
     source = rows_file(tmp_path, {"question": "a", "good": "b", "bad": "c", "frame": "s"})
     reader = PairReader(source, columns=Columns(prompt="question", chosen="good", rejected="bad"))
     assert [row.pair for row in reader] == [Pair("a", "b", "c")]
-    reader = PairReader(source, columns=Columns(prompt="question", chosen="good", rejected="bad", system="frame"))
-    assert [row.pair for row in reader] == [Pair([system("s"), user("a")], [assistant("b")], [assistant("c")])]
+    reader = PairReader(
+        source, columns=Columns(prompt="question", chosen="good", rejected="bad", system="frame")
+    )
+    assert [row.pair for row in reader] == [
+        Pair([system("s"), user("a")], [assistant("b")], [assistant("c")])
+    ]
 
 
 def test_a_column_that_does_not_exist(tmp_path):
-    with pytest.raises(DataError, match=r"(?s)no column 'promt'.*prompt, chosen, rejected.*Did you mean 'prompt'"):
-        PairReader(rows_file(tmp_path, {"prompt": "a", "chosen": "b", "rejected": "c"}), columns=Columns(prompt="promt"))
+    with pytest.raises(
+        DataError, match=r"(?s)no column 'promt'.*prompt, chosen, rejected.*Did you mean 'prompt'"
+    ):
+        PairReader(
+            rows_file(tmp_path, {"prompt": "a", "chosen": "b", "rejected": "c"}),
+            columns=Columns(prompt="promt"),
+        )
 
 
 def test_a_prompt_under_an_unknown_name_is_not_silently_lost(tmp_path):
-    with pytest.raises(DataError, match="--prompt-column"):
+    with pytest.raises(DataError, match=r"--prompt-column"):
         PairReader(rows_file(tmp_path, {"request": "Say a or b.", "chosen": "The a", "rejected": "The b"}))
 
 
 def test_mixed_layouts_name_the_first_odd_row(tmp_path):
     plain = {"prompt": "a", "chosen": "b", "rejected": "c"}
     source = rows_file(tmp_path, plain, plain, {"instruction": "a", "chosen": "b", "rejected": "c"}, plain)
-    with pytest.raises(DataError, match="rows.jsonl line 3.*alpaca-ranking.*trl-standard"):
+    with pytest.raises(DataError, match=r"rows.jsonl line 3.*alpaca-ranking.*trl-standard"):
         list(PairReader(source))
     chat = {"prompt": ASK, "chosen": YES, "rejected": NO}
-    with pytest.raises(DataError, match="rows.jsonl line 2.*trl-conversational"):
+    with pytest.raises(DataError, match=r"rows.jsonl line 2.*trl-conversational"):
         list(PairReader(rows_file(tmp_path, plain, chat)))
-    with pytest.raises(DataError, match="rows.jsonl line 2.*trl-standard"):
+    with pytest.raises(DataError, match=r"rows.jsonl line 2.*trl-standard"):
         list(PairReader(rows_file(tmp_path, chat, plain)))
 
 
@@ -297,12 +355,12 @@ def test_wrong_values_in_the_first_rows_do_not_hide_the_format(tmp_path):
 def test_a_format_is_named_by_its_beginning():
     assert resolve_format("sharegpt").name == "sharegpt-ranking"
     assert resolve_format("TRL_standard").name == "trl-standard"
-    with pytest.raises(ConfigError, match="Known are"):
+    with pytest.raises(ConfigError, match=r"Known are"):
         resolve_format("trl")
-    with pytest.raises(ConfigError, match="no such format"):
+    with pytest.raises(ConfigError, match=r"no such format"):
         resolve_format("parquet")
 
 
 def test_a_forced_format_says_what_is_missing(tmp_path):
-    with pytest.raises(DataError, match="not in the format alpaca-ranking.*'instruction'"):
+    with pytest.raises(DataError, match=r"not in the format alpaca-ranking.*'instruction'"):
         PairReader(rows_file(tmp_path, {"prompt": "a", "chosen": "b", "rejected": "c"}), layout="alpaca")

@@ -10,19 +10,21 @@ import sys
 import time
 
 import pytest
+
 from dpo_cli.data.hub import choose_files
 from dpo_cli.errors import DataError
-
 from tests.hub_server import serve
 
 
 def rows(mark, count=12):
     return "\n".join(
-        json.dumps({
-            "prompt": [{"role": "user", "content": f"{mark} {index}?"}],
-            "chosen": [{"role": "assistant", "content": f"yes {index}"}],
-            "rejected": [{"role": "assistant", "content": f"no {index}"}],
-        })
+        json.dumps(
+            {
+                "prompt": [{"role": "user", "content": f"{mark} {index}?"}],
+                "chosen": [{"role": "assistant", "content": f"yes {index}"}],
+                "rejected": [{"role": "assistant", "content": f"no {index}"}],
+            }
+        )
         for index in range(count)
     ).encode()
 
@@ -45,7 +47,12 @@ configs:
 @pytest.fixture(scope="module")
 def hub(tiny_model):
     model = {path.name: path.read_bytes() for path in tiny_model.iterdir()}
-    card = {"README.md": CARD, "data/train-0.jsonl": rows("main"), "data/test.jsonl": rows("test"), "other/a.jsonl": rows("other")}
+    card = {
+        "README.md": CARD,
+        "data/train-0.jsonl": rows("main"),
+        "data/test.jsonl": rows("test"),
+        "other/a.jsonl": rows("other"),
+    }
     repositories = {
         ("dataset", "me/pairs"): {"main": card, "v1": {**card, "data/train-0.jsonl": rows("first", 10)}},
         ("dataset", "me/plain"): {"main": {"train.jsonl": rows("plain"), "validation.jsonl": rows("held")}},
@@ -70,7 +77,12 @@ for name, options in json.loads(sys.argv[1]):
 
 def fresh(hub, tmp_path, *command):
     return subprocess.run(
-        [sys.executable, *command], env=os.environ | hub.environment(tmp_path), capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, *command],
+        env=os.environ | hub.environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
 
 
@@ -83,7 +95,11 @@ def test_configurations_splits_revisions_and_missing_ids(hub, tmp_path):
         ("me/plain", {"split": "validation"}, "held 0?"),
         ("me/plain", {"streaming": False, "max_samples": 3}, "plain 0?"),
         ("me/pairs", {"dataset_revision": "v9"}, "no revision 'v9'"),
-        ("me/pairs", {"dataset_config": "third"}, "there is no configuration 'third'; there are: default, other"),
+        (
+            "me/pairs",
+            {"dataset_config": "third"},
+            "there is no configuration 'third'; there are: default, other",
+        ),
         ("me/pairs", {"split": "extra"}, "there is no split 'extra'; there are: test, train"),
         ("me/missing", {}, "no such data set on the hub"),
         ("me/none", {}, "has no data files"),
@@ -99,8 +115,29 @@ def test_check_and_train_through_the_hub(hub, tmp_path):
     assert checked.returncode == 0, checked.stderr
     assert json.loads(checked.stdout)["rows"] == {"read": 12, "kept": 12, "dropped": {}}
     output = tmp_path / "out"
-    arguments = ["train", "--model", "me/tiny", "--dataset", "me/pairs", "--dataset-revision", "v1", "--max-steps", "1"]
-    trained = fresh(hub, tmp_path, "-m", "dpo_cli", *arguments, "--max-length", "128", "--output-dir", str(output), "--json")
+    arguments = [
+        "train",
+        "--model",
+        "me/tiny",
+        "--dataset",
+        "me/pairs",
+        "--dataset-revision",
+        "v1",
+        "--max-steps",
+        "1",
+    ]
+    trained = fresh(
+        hub,
+        tmp_path,
+        "-m",
+        "dpo_cli",
+        *arguments,
+        "--max-length",
+        "128",
+        "--output-dir",
+        str(output),
+        "--json",
+    )
     assert trained.returncode == 0, trained.stderr
     assert json.loads((output / "data.json").read_text())["rows"]["kept"] == 10
     again = fresh(hub, tmp_path, "-m", "dpo_cli", "check", "me/pairs", "--model", "me/nothing", "--json")
@@ -114,11 +151,22 @@ def test_without_a_network_there_is_an_answer_in_five_seconds(tmp_path, how):
         silent.bind(("127.0.0.1", 0))
         if how == "silent":
             silent.listen(1)  # takes the connection and never answers
-        endpoint = "http://no-such-host.invalid" if how == "no name" else f"http://127.0.0.1:{silent.getsockname()[1]}"
+        endpoint = (
+            "http://no-such-host.invalid"
+            if how == "no name"
+            else f"http://127.0.0.1:{silent.getsockname()[1]}"
+        )
         script = "import sys, time; from dpo_cli.data.load import load_pairs\nfrom dpo_cli.errors import DataError\nstart = time.perf_counter()\n"
         script += "try: load_pairs('me/pairs')\nexcept DataError as error: print(error)\nprint(time.perf_counter() - start)"
         environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
-        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
     assert done.returncode == 0, done.stderr
     *message, seconds = done.stdout.splitlines()
     assert "the hub cannot be reached" in message[0]

@@ -4,13 +4,13 @@ against the long way, with their own checks against it switched off."""
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from dpo_cli.data.encoding import TripleEncoder, safe_marks
 from dpo_cli.data.pairs import Pair
 from dpo_cli.data.rendering import ChatRenderer, contents_use
 from dpo_cli.data.tokenized import PairTokenizer
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.conftest import CHATML, make_tokenizer
 
 LOOP = "{% for m in messages %}{BODY}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -24,7 +24,9 @@ LLAMA2 = (
 PRINTS = {
     CHATML: "as it is",
     LOOP.replace("{BODY}", "{{- m.role }}: {{ m.content -}}"): "as it is",
-    LOOP.replace("{BODY}", "{{ '<|im_start|>' ~ m.role ~ '\n' ~ (m.content | trim) ~ '<|im_end|>' }}"): "trimmed",
+    LOOP.replace(
+        "{BODY}", "{{ '<|im_start|>' ~ m.role ~ '\n' ~ (m.content | trim) ~ '<|im_end|>' }}"
+    ): "trimmed",
     LLAMA2: "as it is",
 }
 LOOKS_AT = [
@@ -39,7 +41,10 @@ LOOKS_AT = [
     LOOP.replace("{BODY}", "{% set c = m.content %}{{ c }}"),
     LOOP.replace("{BODY}", "{% set c %}{{ m.content }}{% endset %}{{ c | upper }}"),
     LOOP.replace("{BODY}", "{% filter upper %}{{ m.content }}{% endfilter %}"),
-    LOOP.replace("{BODY}", "{{ m.content }}{% if loop.previtem is defined and loop.previtem.content == 'a' %}!{% endif %}"),
+    LOOP.replace(
+        "{BODY}",
+        "{{ m.content }}{% if loop.previtem is defined and loop.previtem.content == 'a' %}!{% endif %}",
+    ),
     LOOP.replace("{BODY}", "{% for key in m %}{{ m[key] }}{% endfor %}"),
     LOOP.replace("{BODY}", "{{ m.content }}{% if 'a' in m.content %}!{% endif %}"),
     LOOP.replace("{BODY}", "{{ m.get('content') }}"),
@@ -74,7 +79,9 @@ def message(role):
 
 
 pairs = st.builds(
-    lambda system, earlier, last, chosen, rejected: Pair([*system, *(turn for both in earlier for turn in both), last], [chosen], [rejected]),
+    lambda system, earlier, last, chosen, rejected: Pair(
+        [*system, *(turn for both in earlier for turn in both), last], [chosen], [rejected]
+    ),
     st.lists(message("system"), max_size=1),
     st.lists(st.tuples(message("user"), message("assistant")), max_size=2),
     message("user"),
@@ -105,16 +112,37 @@ def tokenizers_of_many_kinds():
     spaced._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     yield "prefix space", spaced
     for scheme in ("first", "always"):
-        inner = Tokenizer(models.BPE(byte_fallback=False, unk_token="<unk>", vocab={"<unk>": 0, "▁": 1, **{c: i for i, c in enumerate("abcé[]INST<>|im_stdren{}%0us\n", 2)}}, merges=[]))
+        inner = Tokenizer(
+            models.BPE(
+                byte_fallback=False,
+                unk_token="<unk>",
+                vocab={
+                    "<unk>": 0,
+                    "▁": 1,
+                    **{c: i for i, c in enumerate("abcé[]INST<>|im_stdren{}%0us\n", 2)},
+                },
+                merges=[],
+            )
+        )
         inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
         inner.decoder = decoders.Metaspace()
         inner.add_special_tokens(["<|im_start|>", "<|im_end|>"])
-        yield f"metaspace {scheme}", PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", unk_token="<unk>")
+        yield (
+            f"metaspace {scheme}",
+            PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", unk_token="<unk>"),
+        )
     prepending = make_tokenizer()
-    prepending._tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("_"), normalizers.Lowercase()])
+    prepending._tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("_"), normalizers.Lowercase()]
+    )
     yield "prepending normalizer", prepending
     stripping = make_tokenizer()
-    stripping.add_tokens([AddedToken("<|im_mid|>", special=True, rstrip=True, lstrip=True, normalized=False), AddedToken("b<|im", special=True)])
+    stripping.add_tokens(
+        [
+            AddedToken("<|im_mid|>", special=True, rstrip=True, lstrip=True, normalized=False),
+            AddedToken("b<|im", special=True),
+        ]
+    )
     yield "stripping and crossing tokens", stripping
 
 
@@ -144,7 +172,11 @@ def test_a_difference_switches_cutting_off():
     work = PairTokenizer(tokenizer)
     work._encoder._marks = ("\n",)  # a place at which texts must not be cut: "\n" is no token of its own
     work._encoder._ends["\nassistant\n"] = [0]
-    pair = Pair([{"role": "user", "content": "a"}], [{"role": "assistant", "content": "b"}], [{"role": "assistant", "content": "c"}])
+    pair = Pair(
+        [{"role": "user", "content": "a"}],
+        [{"role": "assistant", "content": "b"}],
+        [{"role": "assistant", "content": "c"}],
+    )
     work._encoder._ends["\n"] = [7, 7]
     [found] = work.tokenize([pair])
     assert not work._encoder._marks

@@ -105,7 +105,11 @@ def test_truncation_leaves_what_trls_collator_leaves(tokenizers, pairs, max_leng
 
     tokenizer = tokenizers["chatml"]
     ours = PairTokenizer(tokenizer, max_length=max_length, truncation_mode=mode)
-    kept = [one for one in ours.tokenize(pairs) if not (problem := ours.problem(one)) or problem.reason != "prompt fills max_length"]
+    kept = [
+        one
+        for one in ours.tokenize(pairs)
+        if not (problem := ours.problem(one)) or problem.reason != "prompt fills max_length"
+    ]
     rows = trl_ids(tokenizer, pairs, max_length, mode)
     assert [(one.prompt, one.chosen, one.rejected) for one in kept if ours.problem(one) is None] == [
         row for row in rows if _differs(row, max_length, mode)
@@ -116,7 +120,9 @@ def test_truncation_leaves_what_trls_collator_leaves(tokenizers, pairs, max_leng
         example = {"prompt_ids": one.prompt, "chosen_ids": one.chosen, "rejected_ids": one.rejected}
         batch = DataCollatorForPreference(0, max_length, mode)([example])
         cut = ours.cut(one)
-        for index, (prompt, completion) in enumerate(((cut.chosen_prompt, cut.chosen), (cut.rejected_prompt, cut.rejected))):
+        for index, (prompt, completion) in enumerate(
+            ((cut.chosen_prompt, cut.chosen), (cut.rejected_prompt, cut.rejected))
+        ):
             size = int(batch["attention_mask"][index].sum())
             assert batch["input_ids"][index][:size].tolist() == prompt + completion
             assert int(batch["completion_mask"][index].sum()) == len(completion)
@@ -131,7 +137,10 @@ def _differs(row, max_length, mode):
 
 def test_tools_reach_the_template():
     tokenizer = make_tokenizer(template="{{ tools | tojson if tools else 'none' }}" + CHATML)
-    user, yes, no = ([{"role": role, "content": text}] for role, text in (("user", "q"), ("assistant", "a"), ("assistant", "b")))
+    user, yes, no = (
+        [{"role": role, "content": text}]
+        for role, text in (("user", "q"), ("assistant", "a"), ("assistant", "b"))
+    )
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
     pairs = [Pair(user, yes, no, [tool]), Pair(user, yes, no)]
     ours = our_ids(tokenizer, pairs)
@@ -141,10 +150,18 @@ def test_tools_reach_the_template():
 
 
 def test_a_template_that_refuses_a_conversation_costs_that_row_only():
-    strict = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
-    user, yes, no = ([{"role": role, "content": text}] for role, text in (("user", "q"), ("assistant", "a"), ("assistant", "b")))
+    strict = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        + CHATML
+    )
+    user, yes, no = (
+        [{"role": role, "content": text}]
+        for role, text in (("user", "q"), ("assistant", "a"), ("assistant", "b"))
+    )
     with_system = [{"role": "system", "content": "s"}, *user]
-    found = PairTokenizer(make_tokenizer(template=strict)).tokenize([Pair(user, yes, no), Pair(with_system, yes, no)])
+    found = PairTokenizer(make_tokenizer(template=strict)).tokenize(
+        [Pair(user, yes, no), Pair(with_system, yes, no)]
+    )
     assert not isinstance(found[0], RowProblem)
     assert found[1].reason == "refused by the chat template"
     assert "System role not supported" in found[1].detail
@@ -152,7 +169,11 @@ def test_a_template_that_refuses_a_conversation_costs_that_row_only():
 
 def test_a_missing_template_names_the_way_out():
     tokenizer = make_tokenizer(template=None)
-    pair = Pair([{"role": "user", "content": "q"}], [{"role": "assistant", "content": "a"}], [{"role": "assistant", "content": "b"}])
+    pair = Pair(
+        [{"role": "user", "content": "q"}],
+        [{"role": "assistant", "content": "a"}],
+        [{"role": "assistant", "content": "b"}],
+    )
     with pytest.raises(ModelError, match="--chat-template chatml"):
         PairTokenizer(tokenizer).tokenize([pair])
     assert PairTokenizer(tokenizer).tokenize([Pair("q", "a", "b")])
@@ -162,7 +183,9 @@ def test_a_tokenizer_without_special_tokens_takes_plain_text():
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    inner = Tokenizer(models.WordLevel({"<pad>": 0, "<BRN>": 1, "A": 2, "C": 3, "G": 4, "T": 5}, unk_token="<pad>"))
+    inner = Tokenizer(
+        models.WordLevel({"<pad>": 0, "<BRN>": 1, "A": 2, "C": 3, "G": 4, "T": 5}, unk_token="<pad>")
+    )
     inner.pre_tokenizer = pre_tokenizers.Split(Regex("<BRN>|."), "isolated")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>")
     assert our_ids(tokenizer, [Pair("<BRN>", "CAGG", "CAGT")]) == [([1], [3, 2, 4, 4], [3, 2, 4, 5])]
