@@ -13,7 +13,7 @@ from dpo_cli.models.embedded.text import normal_form
 
 DATA = Path(dpo_cli.data.__file__).parent
 QUESTION_SETS = ("identity_train", "identity_heldout", "ordinary")
-FULL = 384_000
+FULL = 416_000
 
 
 def rows(name):
