@@ -21,7 +21,7 @@ from dpo_cli.data.messages import (
     tools_of,
     transcript_of,
 )
-from dpo_cli.data.pairs import NON_TEXT, UNREADABLE, Message, Pair, RowProblem
+from dpo_cli.data.pairs import NON_TEXT, ROLE_ORDER, UNREADABLE, Message, Pair, RowProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -143,7 +143,7 @@ def standard(row: Row) -> Pair:
     if chosen == rejected:
         return Pair("", chosen, rejected)
     cut = _shared_beginning(chosen, rejected)
-    if not cut:
+    if not cut or _OTHER_PROMPTS & row.keys():
         raise RowProblem(
             UNREADABLE, "there is no prompt column, and chosen and rejected begin differently", "prompt"
         )
@@ -192,7 +192,7 @@ def transcripts(row: Row) -> Pair:
         chosen, rejected = start + chosen, start + rejected
     for name, text in (("chosen", chosen), ("rejected", rejected)):
         if not is_transcript(text):
-            raise RowProblem(NON_TEXT, f"{name} is no transcript of Human: and Assistant: turns", name)
+            raise RowProblem(ROLE_ORDER, f"{name} is no transcript of Human: and Assistant: turns", name)
     return _split_conversations(transcript_of(chosen), transcript_of(rejected), None)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from huggingface_hub import DatasetInfo
 
-PATIENCE: Final = 3.5
+PATIENCE: Final = 3.0
 """Seconds until the hub counts as out of reach: a missing network often does not say so."""
 
 _LOCAL_WAY: Final = (

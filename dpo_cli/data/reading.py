@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.formats import FORMATS, Format, detect, nearest, recognise
-from dpo_cli.data.pairs import NON_TEXT, Pair, RowProblem, check_pair
+from dpo_cli.data.messages import kind
+from dpo_cli.data.pairs import NON_TEXT, ROLE_ORDER, UNREADABLE, Pair, RowProblem, check_pair
 from dpo_cli.data.rows import FileDamage, RawRow
 from dpo_cli.errors import ConfigError, DataError
 
@@ -119,6 +120,7 @@ class PairReader:
         found = forced or detect(rows)
         if found is None:
             raise _no_format(first, rows[0])
+        self._first_shape = _shape(next((row for row in rows if found.recognises(row)), rows[0]))
         if forced is not None and not any(forced.has_columns(row) for row in rows):
             raise _forced_format(first, rows[0], forced)
         return found
@@ -135,7 +137,11 @@ class PairReader:
                 )
 
     def _refuse_other_layout(self, row: dict[str, Any], raw: RawRow, problem: RowProblem) -> None:
-        if problem.reason not in _MAY_BE_LAYOUT or self.format.recognises(row):
+        if (
+            problem.reason not in _MAY_BE_LAYOUT
+            or self.format.recognises(row)
+            or _shape(row) == self._first_shape
+        ):
             return
         other = recognise(row)
         if other is not None and other is not self.format:
@@ -146,7 +152,15 @@ class PairReader:
             ) from problem
 
 
-_MAY_BE_LAYOUT: Final = frozenset({NON_TEXT, "unreadable row"})
+_MAY_BE_LAYOUT: Final = frozenset({NON_TEXT, ROLE_ORDER, UNREADABLE})
+
+
+_KNOWN: Final = frozenset(name for layout in FORMATS.values() for names in layout.columns for name in names)
+
+
+def _shape(row: dict[str, Any]) -> frozenset[tuple[str, str]]:
+    """The columns of a row that formats know, and what kind of value each holds."""
+    return frozenset((name, kind(value)) for name, value in row.items() if name in _KNOWN)
 
 
 def resolve_format(name: str) -> Format:

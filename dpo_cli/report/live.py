@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Group
@@ -69,6 +70,7 @@ class LiveView:
         self._live: Live | None = None
         self._stage: str | None = None
         self._progress: Progress | None = None
+        self._since = (0.0, 0)  # when the stage's first progress came, and how much was done then
         self._run: RunStarted | None = None
         self._steps: list[StepLogged] = []
         self._probe: ProbeAnswered | None = None
@@ -111,6 +113,8 @@ class LiveView:
             case Stage():
                 self._stage, self._progress, self._run = None, None, None
             case Progress():
+                if self._progress is None:
+                    self._since = (time.monotonic(), event.done)
                 self._progress = event
             case RunStarted():
                 self._run, self._steps, self._probe = event, [], None
@@ -194,7 +198,7 @@ class LiveView:
     def _bar(self, name: str, done: int, total: int) -> RenderableType:
         if total <= 0:
             return _one_line(f"{name} ...")
-        count = f" {done}/{total}"
+        count = f" {done}/{total}{self._time_left(done, total)}"
         room = self.console.width - len(count) - 1
         line = Table.grid(padding=(0, 1, 0, 0))
         line.add_column(no_wrap=True, overflow="ellipsis", max_width=max(4, room // 2))
@@ -202,6 +206,13 @@ class LiveView:
         line.add_column(no_wrap=True)
         line.add_row(Text(name), ProgressBar(total=total, completed=done), Text(count.strip(), style="dim"))
         return line
+
+    def _time_left(self, done: int, total: int) -> str:
+        """An estimate for a stage that counts something other than training steps, which have their own."""
+        start, first = self._since
+        if self._run or done <= first or done >= total:
+            return ""
+        return f"  {duration((time.monotonic() - start) / (done - first) * (total - done))} left"
 
     def _curves(self) -> RenderableType:
         room = max(0, min(_WIDEST_CURVE, self.console.width - _LABEL - _VALUE - 3))

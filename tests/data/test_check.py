@@ -376,3 +376,23 @@ def test_a_missing_file_is_said_before_a_model_is_looked_for(tmp_path, dpo):
     assert code == 2
     assert "no such file" in err
     assert "model" not in err
+
+
+def test_reading_shows_how_long_it_will_take():
+    import io
+
+    from rich.console import Console
+
+    from dpo_cli.events import Progress, Stage
+    from dpo_cli.report.live import LiveView
+
+    screen = io.StringIO()
+    with LiveView(Console(file=screen, force_terminal=True, width=100, legacy_windows=False)) as view:
+        for event in (
+            Stage("reading pairs", "started"),
+            Progress("reading pairs", 10, 100),
+            Progress("reading pairs", 50, 100),
+        ):
+            view(event)
+    assert "50/100" in screen.getvalue()
+    assert "s left" in screen.getvalue()

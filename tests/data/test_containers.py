@@ -95,6 +95,28 @@ def test_messages_in_tables_have_no_keys_that_the_row_did_not_have(tmp_path):
     assert load_dpo_dataset(str(table)).to_list() == loaded
 
 
+def test_calls_in_tables_have_no_arguments_of_other_calls(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def answer(**arguments):
+        return [
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [{"function": {"name": "f", "arguments": arguments}}],
+            }
+        ]
+
+    rows = [
+        {"prompt": [{"role": "user", "content": "a"}], "chosen": answer(x=1), "rejected": answer(x=2)},
+        {"prompt": [{"role": "user", "content": "b"}], "chosen": answer(y="p"), "rejected": answer(y="q")},
+    ]
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    assert load_dpo_dataset(str(path)).to_list() == rows
+
+
 def test_messages_as_json_in_csv(tmp_path):
     path = tmp_path / "rows.csv"
     turns = [{"role": "user", "content": "a"}]

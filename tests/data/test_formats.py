@@ -345,6 +345,19 @@ def test_mixed_layouts_name_the_first_odd_row(tmp_path):
         list(PairReader(rows_file(tmp_path, chat, plain)))
 
 
+def test_a_bad_row_of_the_same_shape_is_no_other_layout(tmp_path):
+    good = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}
+    rows = list(PairReader(rows_file(tmp_path, good, {**good, "chosen": "\n\nHuman: a"}, good)))
+    assert [row.problem.reason if row.problem else None for row in rows] == [None, "wrong role order", None]
+
+
+def test_a_row_with_its_prompt_elsewhere_is_another_layout(tmp_path):
+    plain = {"prompt": "a", "chosen": "The b", "rejected": "The c"}
+    odd = {"instruction": "a", "chosen": "The b", "rejected": "The c"}
+    with pytest.raises(DataError, match=r"rows.jsonl line 2.*alpaca-ranking"):
+        list(PairReader(rows_file(tmp_path, plain, odd)))
+
+
 def test_wrong_values_in_the_first_rows_do_not_hide_the_format(tmp_path):
     rows = [{"prompt": "a", "chosen": None, "rejected": "c"}] * 3
     reader = PairReader(rows_file(tmp_path, *rows))

@@ -45,6 +45,7 @@ LOOKS_AT = [
         "{BODY}",
         "{{ m.content }}{% if loop.previtem is defined and loop.previtem.content == 'a' %}!{% endif %}",
     ),
+    LOOP.replace("{BODY}", "{{ m.content }}{{ loop.previtem }}"),
     LOOP.replace("{BODY}", "{% for key in m %}{{ m[key] }}{% endfor %}"),
     LOOP.replace("{BODY}", "{{ m.content }}{% if 'a' in m.content %}!{% endif %}"),
     LOOP.replace("{BODY}", "{{ m.get('content') }}"),
@@ -71,7 +72,25 @@ def test_templates_that_look_at_contents_are_not_taken_for_others(template):
     assert contents_use(template) == "unknown"
 
 
-words = st.text(st.sampled_from("ab c\n<|im_end|><|im_start|>[INST]{{}}%\ue000\ue0010é"), max_size=16)
+pieces = st.sampled_from(
+    [
+        "a",
+        "b<|im",
+        " ",
+        "c",
+        "\n",
+        "<|im_end|>",
+        "<|im_start|>",
+        "<|im_mid|>",
+        "[INST]",
+        "{{x}}",
+        "%",
+        "\ue0000\ue001",
+        "é",
+        "<|im",
+    ]
+)
+words = st.lists(pieces, max_size=8).map("".join)
 
 
 def message(role):
