@@ -51,12 +51,14 @@ class Assay:
         letters: Alphabet of its sequences.
         draw: Draws a sequence.
         truth: What would be measured without plates and noise.
+        plain: Name of a score that needs no training, and the score: what a model must beat.
     """
 
     tag: str
     letters: str
     draw: Callable[[np.random.Generator], str]
     truth: Callable[[str], float]
+    plain: tuple[str, Callable[[str], float]]
 
 
 def draw_protein(random: np.random.Generator) -> str:
@@ -94,9 +96,19 @@ def pairing(sequence: str) -> float:
     )
 
 
+def greasiness(sequence: str) -> float:
+    """Sum of the hydropathies."""
+    return sum(HYDROPATHY[letter] for letter in sequence)
+
+
+def strong_bases(sequence: str) -> float:
+    """G and C in the two arms."""
+    return sum(letter in "GC" for letter in sequence[:STEM] + sequence[-STEM:])
+
+
 ASSAYS = {
-    "protein": Assay("<STABLE>", "".join(HYDROPATHY), draw_protein, stability),
-    "rna": Assay("<HAIRPIN>", "ACGU", draw_rna, pairing),
+    "protein": Assay("<STABLE>", "".join(HYDROPATHY), draw_protein, stability, ("hydropathy", greasiness)),
+    "rna": Assay("<HAIRPIN>", "ACGU", draw_rna, pairing, ("G and C in the arms", strong_bases)),
 }
 
 
@@ -144,12 +156,18 @@ def write_table(file: Path, rows: list[tuple[str, str, str, str]]) -> None:
 
 
 def score(assay: Assay, folder: Path, model: str) -> dict[str, float]:
-    """Spearman's rank correlation with the truth on held-out sequences, for three scores."""
+    """Spearman's rank correlation with the truth on held-out sequences, for four scores."""
     with (folder / "heldout.csv").open(encoding="utf-8") as stream:
         texts = [(assay.tag, row["sequence"]) for row in csv.DictReader(stream)]
     truth = [assay.truth(sequence) for _, sequence in texts]
-    base, after = (np.array(language_model.log_probs(folder / name, texts)) for name in ("base", model))
-    scores = {"base, log p": base, "DPO, log p": after, "DPO, implicit reward": after - base}
+    base, after = (np.array(language_model.log_probs(folder / part, texts)) for part in ("base", model))
+    name, plain = assay.plain
+    scores = {
+        name: [plain(sequence) for _, sequence in texts],
+        "base, log p": base,
+        "DPO, log p": after,
+        "DPO, implicit reward": after - base,
+    }
     return {name: float(spearmanr(values, truth).statistic) for name, values in scores.items()}
 
 

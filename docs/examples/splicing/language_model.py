@@ -53,7 +53,7 @@ def pretrain(
     tags: Sequence[str],
     *,
     seed: int,
-    epochs: int = 3,
+    epochs: int = 4,
     letters: str = "ACGT",
     on_step: Callable[[int, int, float], None] = lambda _step, _steps, _loss: None,
 ) -> None:

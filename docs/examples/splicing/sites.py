@@ -30,7 +30,7 @@ TISSUES = (BRAIN, LIVER)
 ENHANCER, SILENCER = "TGCATG", "CTCTCT"
 MOTIFS = ("", ENHANCER, SILENCER)
 BITS_WEIGHT, MOTIF_WEIGHT = 0.8, 4.0
-MOTIF_SHARE = 0.2
+MOTIF_SHARE = 0.5
 CLOSE_BITS = 3.0
 """Two sites of an event are at most this far apart: competitors are of similar strength."""
 
@@ -99,7 +99,7 @@ class Sites:
         return self._from_matrix()
 
     def any_donor(self) -> str:
-        """A donor as the base model reads them: one in five has a motif, whatever its tag."""
+        """A donor as the base model reads them: every other one has a motif, whatever its tag."""
         motif = MOTIFS[self.random.integers(1, len(MOTIFS))] if self.random.random() < MOTIF_SHARE else ""
         return self.donor(motif)
 
