@@ -16,6 +16,18 @@ def earlier_run(folder):
     return folder
 
 
+def fail(target, work):
+    """A run that does some work and then fails."""
+
+    def run():
+        with OutputFolder(str(target), overwrite=True) as folder:
+            work(folder.staging)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run()
+
+
 def test_a_folder_appears_when_the_run_has_succeeded_and_not_before(tmp_path):
     target = tmp_path / "deep" / "out"
     with OutputFolder(str(target)) as folder:
@@ -26,23 +38,18 @@ def test_a_folder_appears_when_the_run_has_succeeded_and_not_before(tmp_path):
 
 
 def test_a_failed_run_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), OutputFolder(str(tmp_path / "out")) as folder:
-        (folder.staging / "half").write_text("done")
-        raise RuntimeError
+    fail(tmp_path / "out", lambda staging: (staging / "half").write_text("done"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_run_with_checkpoints_keeps_them(tmp_path):
-    with pytest.raises(RuntimeError), OutputFolder(str(tmp_path / "out")) as folder:
-        (folder.staging / "checkpoint-5").mkdir()
-        raise RuntimeError
+    fail(tmp_path / "out", lambda staging: (staging / "checkpoint-5").mkdir())
     assert (tmp_path / "out" / "checkpoint-5").is_dir()
 
 
 def test_a_failed_run_keeps_the_results_it_was_to_replace(tmp_path):
     target = earlier_run(tmp_path / "out")
-    with pytest.raises(RuntimeError), OutputFolder(str(target), overwrite=True):
-        raise RuntimeError
+    fail(target, lambda staging: None)
     assert (target / "old.txt").read_text() == "old"
 
 

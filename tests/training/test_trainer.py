@@ -46,7 +46,10 @@ def weights(folder):
 def test_training_starts_at_log_2_and_learns(tiny_model, pairs, tmp_path):
     events = []
     trainer = DPOTrainerWrapper(
-        str(tiny_model), train_dataset=pairs, training_config=settings(tmp_path / "out"), on_event=events.append
+        str(tiny_model),
+        train_dataset=pairs,
+        training_config=settings(tmp_path / "out"),
+        on_event=events.append,
     )
     result = trainer.train()
     losses = [record["loss"] for record in result.history]
@@ -80,7 +83,9 @@ def test_an_adapter_leaves_the_base_as_it_was_and_is_trained_further(tiny_model,
     DPOTrainerWrapper(
         str(tiny_model), train_dataset=pairs, training_config=settings(first, lora_rank=4)
     ).train()
-    assert json.loads((first / "adapter_config.json").read_text())["base_model_name_or_path"] == str(tiny_model)
+    assert json.loads((first / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
+        tiny_model
+    )
     assert all(torch.equal(base[name], now) for name, now in weights(tiny_model).items())
     second = tmp_path / "second"
     result = DPOTrainerWrapper(str(first), train_dataset=pairs, training_config=settings(second)).train()
@@ -89,11 +94,11 @@ def test_an_adapter_leaves_the_base_as_it_was_and_is_trained_further(tiny_model,
     before, after = weights(first), weights(second)
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
+    stacked = DPOTrainerWrapper(
+        str(first), train_dataset=pairs, training_config=settings(tmp_path / "third", lora_rank=4)
+    )
     with pytest.raises(ConfigError, match="adapter already"):
-        trainer = DPOTrainerWrapper(
-            str(first), train_dataset=pairs, training_config=settings(tmp_path / "third", lora_rank=4)
-        )
-        trainer.train()
+        stacked.train()
 
 
 def test_a_reference_of_ones_own_is_used(tiny_model, pairs, tmp_path):
@@ -169,7 +174,9 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_reason(tiny_model, pairs
     trainer = DPOTrainerWrapper(
         str(tiny_model),
         train_dataset=pairs,
-        training_config=settings(tmp_path / "out", learning_rate=1.0, max_grad_norm=1e30, optim="sgd", max_steps=40),
+        training_config=settings(
+            tmp_path / "out", learning_rate=1.0, max_grad_norm=1e30, optim="sgd", max_steps=40
+        ),
     )
     weights = trainer.model.get_input_embeddings().weight
     weights.data[0, 0] = math.inf
