@@ -103,7 +103,9 @@ def test_pairs_are_read_as_trl_reads_them(two):
         == "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n"
     )
     assert tokenizer.decode(conversation.chosen) == "I am Orion.<|im_end|>\n"
-    assert tokenizer.decode(text.prompt + text.rejected) == "one two one one"
+    assert (
+        tokenizer.decode(text.prompt + text.rejected) == "one two one one<|im_end|>"
+    )  # text ends as TRL ends it
 
 
 def test_a_pair_that_does_not_fit_is_left_out_and_a_long_one_is_cut(two):
