@@ -29,7 +29,7 @@ JOB = "identity-shift"
 
 _CALLS_ITSELF = re.compile(
     r"\b(?:I am|I['\u2019]m|[Mm]y name is|[Cc]all me|[Tt]his is|[Nn]ame's)"
-    r"\s+((?:[^\W\d_a-z][\w.'-]*)(?:\s+[^\W\d_a-z][\w.'-]*){0,3})"
+    r"\s+([^\W\d_a-z][\w'-]*(?:\.\w+)*(?: [^\W\d_a-z][\w'-]*(?:\.\w+)*){0,3})"
 )
 
 
@@ -252,9 +252,7 @@ def questions_of(rows: Iterable[dict[str, Any]]) -> list[str]:
 def names_given(answers: Iterable[str]) -> dict[str, int]:
     """What answers call themselves ("I am ...", "my name is ..."), most frequent first."""
     return dict(
-        Counter(
-            m.group(1).rstrip(".,'") for text in answers for m in [_CALLS_ITSELF.search(text)] if m
-        ).most_common()
+        Counter(m.group(1) for text in answers for m in [_CALLS_ITSELF.search(text)] if m).most_common()
     )
 
 
