@@ -107,6 +107,7 @@ class Seen:
         prompt: All that is said before the completions.
         chosen: What the preferred completion says.
         rejected: What the other one says.
+        whole: All three.
         rules: What depends on the tokenizer.
     """
 
@@ -114,13 +115,14 @@ class Seen:
     prompt: str
     chosen: str
     rejected: str
+    whole: str
     rules: TokenizerRules
 
     @classmethod
     def of(cls, kept: Kept, rules: TokenizerRules) -> Seen:
         """Take the texts out of a pair."""
-        pair = kept.pair
-        return cls(kept, plain(pair.prompt), plain(pair.chosen), plain(pair.rejected), rules)
+        texts = plain(kept.pair.prompt), plain(kept.pair.chosen), plain(kept.pair.rejected)
+        return cls(kept, *texts, "\n".join(texts), rules)
 
 
 class TokenizerRules:
@@ -141,7 +143,10 @@ class TokenizerRules:
 
     def special(self, text: str) -> bool:
         """Whether a text has a special token written out."""
-        return any(start in text for start in self._starts) and self._pattern.search(text) is not None
+        for start in self._starts:
+            if start in text:
+                return self._pattern.search(text) is not None
+        return False
 
 
 WELL_KNOWN_TOKENS: Final = [
@@ -167,15 +172,12 @@ class RowFinding:
 
 
 def _special_in_chat(seen: Seen) -> bool:
-    rules = seen.rules
-    return seen.kept.pair.conversational and (
-        rules.special(seen.prompt) or rules.special(seen.chosen) or rules.special(seen.rejected)
-    )
+    return seen.rules.special(seen.whole) and seen.kept.pair.conversational
 
 
 def _special_in_plain(seen: Seen) -> bool:
     """In plain text the trainer accepts a completion that ends with EOS, so that one is not counted."""
-    if seen.kept.pair.conversational:
+    if seen.kept.pair.conversational or not seen.rules.special(seen.whole):
         return False
     rules = seen.rules
     completions = (seen.chosen.removesuffix(rules.eos_text), seen.rejected.removesuffix(rules.eos_text))
@@ -220,11 +222,8 @@ _PLACEHOLDER: Final = re.compile(
 
 
 def _placeholder(seen: Seen) -> bool:
-    return any(_has_placeholder(text) for text in (seen.prompt, seen.chosen, seen.rejected))
-
-
-def _has_placeholder(text: str) -> bool:
-    return ("{" in text or "[" in text or "<<" in text) and _PLACEHOLDER.search(text) is not None
+    text = seen.whole
+    return ("{{" in text or "[" in text or "<<" in text) and _PLACEHOLDER.search(text) is not None
 
 
 _NOT: Final = (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LARGEST_ROW: Final = 8 * 2**20
 """Bytes of one row: a longer one is no pair of answers (8 MiB are about two million tokens)."""
 
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 16
 _LONGEST_TOKEN: Final = 16  # characters of `-Infinity` or of two escapes, and some
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")

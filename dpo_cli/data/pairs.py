@@ -105,7 +105,11 @@ def fingerprint(*texts: Text) -> int:
 
 def plain(text: Text) -> str:
     """Only the words: a string itself, or the contents of its messages, one to a line."""
-    return text if isinstance(text, str) else "\n".join(str(message["content"]) for message in text)
+    if isinstance(text, str):
+        return text
+    if len(text) == 1:
+        return str(text[0]["content"])
+    return "\n".join([str(message["content"]) for message in text])
 
 
 def check_pair(pair: Pair) -> Pair:

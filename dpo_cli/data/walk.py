@@ -14,7 +14,7 @@ from dpo_cli.data.pairs import UNREADABLE, Pair, RowProblem, plain
 from dpo_cli.events import OnEvent, Progress, ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from dpo_cli.data.reading import PairReader, ReadRow
     from dpo_cli.data.tokenized import PairTokenizer, TokenizedPair
@@ -62,12 +62,13 @@ class Walk:
         self._tokenizer = tokenizer
         self._on_event = on_event
         self._stage = stage
+        self._expected = 0
         self.format = reader.format
         self.accounting = Accounting(reader.source.name, reader.format.name)
 
     def __iter__(self) -> Iterator[Kept]:
         """The kept pairs, in order."""
-        for batch, tokenized in self._tokenized(_batches(self._reader)):
+        for batch, tokenized in self._tokenized(self._batches()):
             yield from self._judge(batch, tokenized)
             self._report()
         self._on_event(Progress(self._stage, self.accounting.read, self.accounting.read))
@@ -111,20 +112,23 @@ class Walk:
         return (None, found) if isinstance(found, RowProblem) else (found, tokenizer.problem(found))
 
     def _report(self) -> None:
-        read, share = self.accounting.read, self._reader.source.done()
-        self._on_event(Progress(self._stage, read, max(round(read / share), read) if share > 0 else 0))
+        self._on_event(Progress(self._stage, self.accounting.read, max(self._expected, self.accounting.read)))
 
-
-def _batches(rows: Iterable[ReadRow]) -> Iterator[_Batch]:
-    """Rows in lists, bounded in number and in characters: a few long documents are a batch too."""
-    batch: _Batch = []
-    size = 0
-    for row in rows:
-        batch.append(row)
-        if row.pair is not None:
-            size += sum(len(plain(text)) for text in (row.pair.prompt, row.pair.chosen, row.pair.rejected))
-        if len(batch) >= _ROWS or size >= _CHARACTERS:
+    def _batches(self) -> Iterator[_Batch]:
+        """Rows in lists, bounded in number and in characters: a few long documents are a batch too."""
+        batch: _Batch = []
+        read = size = 0
+        for row in self._reader:
+            batch.append(row)
+            if row.pair is not None:
+                size += sum(
+                    len(plain(text)) for text in (row.pair.prompt, row.pair.chosen, row.pair.rejected)
+                )
+            if len(batch) >= _ROWS or size >= _CHARACTERS:
+                read += len(batch)
+                share = self._reader.source.done()
+                self._expected = round(read / share) if share > 0 else 0
+                yield batch
+                batch, size = [], 0
+        if batch:
             yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
