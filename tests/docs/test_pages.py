@@ -112,7 +112,7 @@ class Page:
         if language == "text" and after_python:
             assert self.printed[-1].strip() == body.strip()
         elif language == "json":
-            json.loads(body)
+            check_json(body)
         elif language in SHELL or language == "python":
             for command in notes.first:
                 self.run(["bash", "-c", command], {0})
@@ -139,6 +139,15 @@ class Page:
         said = f"{command[-1]}\n--- stdout\n{done.stdout[-4000:]}\n--- stderr\n{done.stderr[-4000:]}"
         assert done.returncode in exits, f"exit code {done.returncode}: {said}"
         self.printed.append(done.stdout)
+
+
+def check_json(body: str) -> None:
+    """One JSON document, or one on each line."""
+    try:
+        json.loads(body)
+    except ValueError:
+        for line in body.splitlines():
+            json.loads(line)
 
 
 def commands(body: str) -> list[str]:
