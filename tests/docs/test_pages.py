@@ -8,8 +8,8 @@ A comment before a block says what a test must know and a reader need not:
     <!-- docs-test: exit 0 3 -->               exit codes that are fine (0 alone otherwise)
     <!-- docs-test: file NAME from PATH -->    a file of the repository is put there under that name
     <!-- docs-test: replace A -> B -->         from here on to the end of the page
-    <!-- docs-test: table -->                  the next table of the page gives each figure of the table that the last
-                                               block printed, as "value ± spread": none may lie outside
+    <!-- docs-test: table -->                  the next table of the page has the rows of one that a block before
+                                               it printed; figures as "value ± spread" must hold the printed ones
 
 A `text` block right after a Python block is what it prints. JSON blocks must be JSON.
 """
@@ -56,7 +56,7 @@ class Page:
         self.folder = folder
         self.replaced: list[tuple[str, str]] = []
         self.notes = Notes()
-        self.printed = ""
+        self.printed: list[str] = [""]
         self.after_python = False
         tools = folder / "bin"
         tools.mkdir()
@@ -110,9 +110,9 @@ class Page:
         if notes.skip:
             return
         if language == "text" and after_python:
-            assert self.printed.strip() == body.strip()
+            assert self.printed[-1].strip() == body.strip()
         elif language == "json":
-            json.loads(body)
+            check_json(body)
         elif language in SHELL or language == "python":
             for command in notes.first:
                 self.run(["bash", "-c", command], {0})
@@ -138,7 +138,16 @@ class Page:
         )
         said = f"{command[-1]}\n--- stdout\n{done.stdout[-4000:]}\n--- stderr\n{done.stderr[-4000:]}"
         assert done.returncode in exits, f"exit code {done.returncode}: {said}"
-        self.printed = done.stdout
+        self.printed.append(done.stdout)
+
+
+def check_json(body: str) -> None:
+    """One JSON document, or one on each line."""
+    try:
+        json.loads(body)
+    except ValueError:
+        for line in body.splitlines():
+            json.loads(line)
 
 
 def commands(body: str) -> list[str]:
@@ -162,10 +171,13 @@ def rows_of(text: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows if not set("".join(row)) <= set("-: ")}
 
 
-def compare_tables(page: str, printed: str) -> None:
+def compare_tables(page: str, printed: list[str]) -> None:
     """Each figure of the page must hold the printed one within the spread beside it."""
-    expected, found = rows_of(page), rows_of(printed)
-    assert expected.keys() == found.keys(), f"the rows are {list(found)}"
+    expected = rows_of(page)
+    found = next(
+        (table for text in reversed(printed) if (table := rows_of(text)).keys() == expected.keys()), None
+    )
+    assert found is not None, f"no block printed a table with the rows {list(expected)}"
     checked = 0
     for name, cells in expected.items():
         for cell, value in zip(cells, found[name], strict=True):

@@ -30,6 +30,29 @@ def test_every_setting_of_every_command_is_on_the_page():
             assert f"`--{key.replace('_', '-')}`" in section or f"`{key.upper()}`" in section, (name, key)
 
 
+def test_the_splicing_page_shows_the_results_that_are_kept():
+    import json
+
+    import run
+
+    folder = ROOT / "docs"
+    kept = json.loads((folder / "examples/splicing/results.json").read_text(encoding="utf-8"))
+    page = (folder / "DPO_for_splicing_prediction.md").read_text(encoding="utf-8")
+    assert run.table(list(kept["seeds"].values())) in page
+    assert "**" + ", ".join(kept["seeds"]) + "**" in page
+
+
+def test_the_explainer_shows_the_sweep_that_is_kept():
+    import json
+
+    import figures_beta
+
+    kept = json.loads((ROOT / "docs/images/beta.json").read_text(encoding="utf-8"))
+    assert figures_beta.table(kept) in (ROOT / "docs/DPO_explainer.md").read_text(encoding="utf-8")
+    divergences = [row["divergence"] for row in kept]
+    assert divergences == sorted(divergences, reverse=True), "higher beta stays closer"
+
+
 def test_formulas_become_mathml():
     pytest.importorskip("latex2mathml")
     import mathml

@@ -30,8 +30,8 @@ class Size:
         replay: Share of the pairs that are donor against decoy under `<CON>`.
     """
 
-    pretraining: int = 20_000
-    events: int = 3_000
+    pretraining: int = 30_000
+    events: int = 4_000
     heldout: int = 1_000
     replay: float = 0.25
 
