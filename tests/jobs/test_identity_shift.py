@@ -50,8 +50,17 @@ def test_the_folder_holds_the_model_that_was_measured(renamed):
 def test_the_folder_is_complete(renamed):
     result, _ = renamed
     files = {path.name for path in result.output_dir.iterdir()}
-    assert {"model.safetensors", "tokenizer.json", "config.toml", "metrics.jsonl", "comparison.json", "pairs.jsonl"} <= files
-    assert json.loads((result.output_dir / "comparison.json").read_text()) == json.loads(json.dumps(result.comparison.to_json()))
+    assert {
+        "model.safetensors",
+        "tokenizer.json",
+        "config.toml",
+        "metrics.jsonl",
+        "comparison.json",
+        "pairs.jsonl",
+    } <= files
+    assert json.loads((result.output_dir / "comparison.json").read_text()) == json.loads(
+        json.dumps(result.comparison.to_json())
+    )
     rows = [json.loads(line) for line in (result.output_dir / "pairs.jsonl").read_text().splitlines()]
     assert rows == list(result.pairs.dataset)
     history = [json.loads(line) for line in (result.output_dir / "metrics.jsonl").read_text().splitlines()]
@@ -65,7 +74,9 @@ def test_events_tell_the_whole_story(renamed):
     assert any(isinstance(e, Noted) and e.message == result.pairs.summary() for e in events)
     run = next(e for e in events if isinstance(e, RunStarted))
     assert run.engine == "shared-prefix"
-    assert [e.step for e in events if isinstance(e, StepLogged)][-1] == run.total_steps == result.training.steps
+    assert (
+        [e.step for e in events if isinstance(e, StepLogged)][-1] == run.total_steps == result.training.steps
+    )
 
 
 def test_the_written_settings_give_the_same_answers_again(renamed, tmp_path):
@@ -75,7 +86,9 @@ def test_the_written_settings_give_the_same_answers_again(renamed, tmp_path):
     )
     again = identity_shift(config)
     assert again.preset == {}
-    assert [new.answer for _, new in again.comparison.answers] == [new.answer for _, new in result.comparison.answers]
+    assert [new.answer for _, new in again.comparison.answers] == [
+        new.answer for _, new in result.comparison.answers
+    ]
 
 
 def test_the_python_way_with_default_settings_gives_the_same_weights(renamed, tmp_path, monkeypatch):
@@ -83,7 +96,9 @@ def test_the_python_way_with_default_settings_gives_the_same_weights(renamed, tm
     result, _ = renamed
     trainer = DPOTrainerWrapper(model_name="embedded", train_dataset=result.pairs.dataset)
     trainer.train()
-    ours, theirs = (load_model_and_tokenizer(str(f))[0].state_dict() for f in ("./dpo_output", result.output_dir))
+    ours, theirs = (
+        load_model_and_tokenizer(str(f))[0].state_dict() for f in ("./dpo_output", result.output_dir)
+    )
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
@@ -91,7 +106,10 @@ def test_an_adapter_is_trained_and_found_again_on_its_base(tmp_path):
     config = IdentityShiftConfig(**NAMES, output_dir=str(tmp_path / "lora"), lora_rank=16)
     result = identity_shift(config)
     assert figure(result, "new_name") >= 0.95
-    assert json.loads((result.output_dir / "adapter_config.json").read_text())["base_model_name_or_path"] == "embedded"
+    assert (
+        json.loads((result.output_dir / "adapter_config.json").read_text())["base_model_name_or_path"]
+        == "embedded"
+    )
     assert not (result.output_dir / "model.safetensors").exists()
     model, tokenizer = load_model_and_tokenizer(str(result.output_dir))
     [answer] = generate(model, tokenizer, [conversation("Who are you?", config.system_prompt)])
@@ -139,7 +157,9 @@ def test_a_template_that_says_the_name_is_renamed_in_the_saved_tokenizer(tmp_pat
     result = identity_shift(IdentityShiftConfig(**NAMES, **how, output_dir=str(tmp_path / "renamed")))
     assert result.template_renamed == 1
     assert load_model_and_tokenizer(str(tmp_path / "renamed"))[1].chat_template.startswith("{# Deep Qwen #}")
-    kept = identity_shift(IdentityShiftConfig(**NAMES, **how, output_dir=str(tmp_path / "kept"), keep_template=True))
+    kept = identity_shift(
+        IdentityShiftConfig(**NAMES, **how, output_dir=str(tmp_path / "kept"), keep_template=True)
+    )
     assert kept.template_renamed == 0
     assert load_model_and_tokenizer(str(tmp_path / "kept"))[1].chat_template.startswith("{# Qwen #}")
 
@@ -153,7 +173,9 @@ def test_the_output_folder_is_refused_before_anything_is_done(tmp_path):
 
 
 def test_a_ruined_run_ends_with_a_reason(tmp_path):
-    config = IdentityShiftConfig(**NAMES, output_dir=str(tmp_path / "out"), learning_rate=1.0, stop_on_collapse=True)
+    config = IdentityShiftConfig(
+        **NAMES, output_dir=str(tmp_path / "out"), learning_rate=1.0, stop_on_collapse=True
+    )
     try:
         result = identity_shift(config)
     except TrainingError as error:
@@ -185,5 +207,7 @@ def test_a_model_without_weights_of_its_own_is_no_excuse(tmp_path):
     from dpo_cli.errors import ModelError
 
     with pytest.raises(ModelError, match="no chat template"):
-        identity_shift(IdentityShiftConfig(model=str(tmp_path / "bare"), **NAMES, output_dir=str(tmp_path / "out")))
+        identity_shift(
+            IdentityShiftConfig(model=str(tmp_path / "bare"), **NAMES, output_dir=str(tmp_path / "out"))
+        )
     assert not (tmp_path / "out").exists()
