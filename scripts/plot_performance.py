@@ -79,8 +79,10 @@ def draw_rows(folder: Path) -> None:
 def draw_growth(folder: Path) -> None:
     """Seconds a pair of both engines, one panel a sweep."""
     found = json.loads((folder / "growth.json").read_text())
-    figure, panels = plt.subplots(1, 4, figsize=(11, 2.9))
-    for panel, (name, points) in zip(panels, found.items(), strict=True):
+    lines = {name: points for name, points in found.items() if len(points) > 1}
+    figure, grid = plt.subplots(1, len(lines), figsize=(2.75 * len(lines) + 0.5, 2.9), squeeze=False)
+    panels = grid[0]
+    for panel, (name, points) in zip(panels, lines.items(), strict=True):
         for engine, colour in (("trl", "#7b8794"), ("shared-prefix", "#2f8f6b")):
             panel.plot(
                 [p["value"] for p in points],
