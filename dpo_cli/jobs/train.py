@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from dpo_cli.evaluation.compare import Comparison, Examination
     from dpo_cli.training.trainer import TrainingResult
 
+SHIPPED = "shipped-preferences"
+"""The table of a model's preset for the pairs that ship with dpo."""
+
 QUESTIONS_SHOWN = 12
 """Prompts of held-out pairs that are answered before and after."""
 
@@ -93,7 +96,8 @@ def train(
         TrainingError: If the run could not finish.
     """
     located = locate_model(config.model, revision=config.model_revision)
-    preset, origin = read_preset(located, config.command, lora=config.lora_rank is not None)
+    job = config.command if config.dataset else SHIPPED
+    preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
     config, preset = apply_preset(config, preset, origin)
     dataset, options = _data_options(config)
     open_reader(dataset, options)  # a missing file is said before anything is loaded

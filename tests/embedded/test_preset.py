@@ -135,6 +135,6 @@ def test_the_shipped_preference_is_learnt_and_the_answers_stay_right(rank, tmp_p
         return sum(answer == short for answer, short in zip(answers, terse, strict=True)) / len(terse)
 
     assert kept(*load()) <= 0.2
-    model, tokenizer = teach(train, "train", tmp_path, rank=rank)
+    model, tokenizer = teach(train, "shipped-preferences", tmp_path, rank=rank)
     assert kept(model, tokenizer) >= 0.65
     assert strict_accuracy(model, tokenizer) >= strict_accuracy(*load()) - 0.06
