@@ -15,7 +15,7 @@ from dpo_cli.errors import ConfigError, OutputError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.files import write_run_files
 from dpo_cli.jobs.stages import Stages
-from dpo_cli.models.locate import locate_model, read_preset
+from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
 from dpo_cli.training.output import OutputFolder, model_folders
 
 if TYPE_CHECKING:
@@ -99,34 +99,17 @@ def train(
     job = config.command if config.dataset else SHIPPED
     preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
     config, preset = apply_preset(config, preset, origin)
-    dataset, options = _data_options(config)
-    open_reader(dataset, options)  # a missing file is said before anything is loaded
+    open_reader(*_data_options(config))  # a missing file is said before anything is loaded
     folder = OutputFolder(config.output_dir, overwrite=config.overwrite, inputs=model_folders(located))
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
-        from dpo_cli.data.load import load_pairs
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.evaluation.implicit_rewards import reward_records
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
-        from dpo_cli.models.loading import load_tokenizer
         from dpo_cli.training.trainer import DPOTrainerWrapper, load_policy
     with folder:
         with stages.stage("reading pairs"):
-            tokenizer = load_tokenizer(
-                located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
-            )
-            data = load_pairs(
-                dataset,
-                tokenizer=tokenizer,
-                max_length=config.max_length,
-                truncation_mode=config.truncation_mode,
-                inspect=True,
-                on_event=on_event,
-                **options,
-            )
-        on_event(Noted(data.accounting.summary()))
-        for finding in data.check.findings if data.check else []:
-            on_event(Noted(f"{finding.name} ({finding.count} rows): {finding.advice}"))
+            data = _read_pairs(config, located, on_event)
         with stages.stage("loading the model"):
             loaded = load_policy(located, config)
         heldout = list(data.eval or ())
@@ -176,6 +159,29 @@ def train(
                 )
                 write_rewards(Path(config.save_rewards), rewards)
     return result
+
+
+def _read_pairs(config: DPOTrainingConfig, located: LocatedModel, on_event: OnEvent) -> LoadedPairs:
+    """Read the pairs as the model will see them, and say what is to be said about them."""
+    from dpo_cli.data.load import load_pairs
+    from dpo_cli.models.loading import load_tokenizer
+
+    dataset, options = _data_options(config)
+    data = load_pairs(
+        dataset,
+        tokenizer=load_tokenizer(
+            located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
+        ),
+        max_length=config.max_length,
+        truncation_mode=config.truncation_mode,
+        inspect=True,
+        on_event=on_event,
+        **options,
+    )
+    on_event(Noted(data.accounting.summary()))
+    for finding in data.check.findings if data.check else []:
+        on_event(Noted(f"{finding.name} ({finding.count} rows): {finding.advice}"))
+    return data
 
 
 def write_rewards(file: Path, records: Iterable[dict[str, float]]) -> None:
