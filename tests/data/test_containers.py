@@ -191,7 +191,7 @@ json_values = st.recursive(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(
-        st.dictionaries(st.text(st.characters(codec="utf-8")), json_values, max_size=4),
+        st.dictionaries(st.text(st.characters(codec="utf-8")), json_values, min_size=1, max_size=4),
         min_size=1,
         max_size=6,
     ),
