@@ -54,7 +54,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--engine", choices=["shared-prefix", "trl"], default="shared-prefix", help="engine of dpo train"
     )
     parser.add_argument(
-        "--small", action="store_true", help="a fifth of the data: to see it run, not for the figures"
+        "--small",
+        action="store_true",
+        help="less than a fifth of the data: to see it run, not for the figures",
     )
     parser.add_argument(
         "--replay",
