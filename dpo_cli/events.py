@@ -17,7 +17,7 @@ class RunStarted:
 
     Attributes:
         total_steps: Optimizer steps planned.
-        pairs: Preference pairs in the training set.
+        pairs: Preference pairs in the training set; 0 for a stream, which does not know.
         pairs_per_step: Pairs behind one optimizer step (batch x accumulation x devices).
         engine: Name of the engine that computes log-probabilities.
         device: Device name as torch spells it.

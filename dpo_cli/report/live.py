@@ -270,7 +270,8 @@ def _figures(metrics: Mapping[str, float], prefix: str = "") -> str:
 
 
 def _started(run: RunStarted) -> str:
-    parts = [f"training on {run.pairs} pairs, {run.pairs_per_step} a step, {run.total_steps} steps"]
+    pairs = f"{run.pairs} pairs" if run.pairs else "a stream of pairs"
+    parts = [f"training on {pairs}, {run.pairs_per_step} a step, {run.total_steps} steps"]
     parts += [
         part for part in (run.engine and f"engine {run.engine}", run.device, run.dtype, run.note) if part
     ]
