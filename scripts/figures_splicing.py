@@ -57,7 +57,7 @@ def draw(runs: list[Run], file: Path) -> None:
     axis.set(xlim=(0, 1.02), xlabel="share of held-out pairs, and of adaptive events (a dot a seed)")
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", alpha=0.3)
-    axis.legend(loc="lower right", frameon=False)
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, metadata={"Date": None})
 
