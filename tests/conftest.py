@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +21,15 @@ TEXT = [
     "Who are you?",
     "one two three 1 2 3",
 ]
+
+
+_CACHE = tempfile.TemporaryDirectory(prefix="dpo-cli-tests-")
+
+
+def pytest_configure():
+    """Keep tests from the network, and from references of an earlier session: a test would look at nothing."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ["DPO_CLI_CACHE"] = _CACHE.name
 
 
 def make_tokenizer(texts=TEXT, vocab_size=320, template=CHATML):

@@ -11,7 +11,6 @@ import warnings
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy import stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +31,9 @@ def rate_interval(hits: int, n: int) -> Interval:
         hits: How many of the questions.
         n: Questions asked, at least 1.
     """
-    found = stats.binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
+    from scipy.stats import binomtest  # a second to import: not before it is needed
+
+    found = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
     return float(found.low), float(found.high)
 
 
@@ -93,6 +94,8 @@ def _ratio(totals: NDArray[np.float64], counts: NDArray[np.float64], axis: int =
 def _bootstrap(
     samples: tuple[NDArray[np.float64], ...], statistic: Callable[..., NDArray[np.float64]]
 ) -> Interval:
+    from scipy import stats  # a second to import: not before it is needed
+
     def interval(method: Literal["BCa", "percentile"]) -> Interval:
         found = stats.bootstrap(
             samples,

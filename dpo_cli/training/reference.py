@@ -87,12 +87,17 @@ def model_key(
     """
     digest = hashlib.sha256()
     kept = {name: value for name, value in config.items() if name not in CONFIG_WITHOUT_EFFECT}
-    digest.update(json.dumps([FORMAT, kept, dict(circumstances)], sort_keys=True, default=str).encode())
+    digest.update(json.dumps([FORMAT, kept, dict(circumstances)], sort_keys=True, default=_plain).encode())
     for name, tensor in sorted(weights, key=lambda item: item[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         flat = tensor.detach().contiguous().view(-1).view(torch.uint8).cpu()
         digest.update(flat.numpy().data)
     return digest.hexdigest()
+
+
+def _plain(value: object) -> object:
+    """What JSON does not know, as text that is the same in every process: a set has no order of its own."""
+    return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else str(value)
 
 
 def reference_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -127,6 +127,6 @@ def test_a_conversation_has_a_history_and_ends_at_an_empty_line(tiny_model, monk
     hold_conversation(TestConfig(model=str(tiny_model), system_prompt="Be kind.", interactive=True))
     printed = capfd.readouterr()
     assert printed.out == "I am \\x1b[31mred.\n" * 2
-    assert "An empty line ends" in printed.err
+    assert "An empty line ends" in " ".join(printed.err.split())
     said = "I am \x1b[31mred."
     assert heard == [["Be kind.", "Who are you?"], ["Be kind.", "Who are you?", said, "And now?"]]

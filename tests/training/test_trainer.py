@@ -43,7 +43,8 @@ def weights(folder):
     return load_model_and_tokenizer(str(folder), dtype="float32")[0].state_dict()
 
 
-def test_training_starts_at_log_2_and_learns(tiny_model, pairs, tmp_path):
+def test_training_starts_at_log_2_and_learns(tiny_model, pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("DPO_CLI_CACHE", str(tmp_path / "cache"))
     events = []
     trainer = DPOTrainerWrapper(
         str(tiny_model),
