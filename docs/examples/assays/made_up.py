@@ -144,7 +144,7 @@ def make(assay: Assay, folder: Path, seed: int, *, pool: bool) -> None:
         folder / "heldout.csv", [(assay.tag, one, f"{assay.truth(one):.3f}", "truth") for one in held]
     )
     texts = [(assay.tag, sequence) for sequence in rest]
-    language_model.pretrain(folder / "base", texts, (assay.tag,), seed=seed, letters=assay.letters)
+    language_model.pretrain(folder / "base", texts, (assay.tag,), seed=seed, epochs=3, letters=assay.letters)
 
 
 def write_table(file: Path, rows: list[tuple[str, str, str, str]]) -> None:
