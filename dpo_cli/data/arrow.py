@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.errors import DataError
@@ -85,13 +84,3 @@ def _is_rich(pair: Pair) -> bool:
 
 def _has_more(text: Text) -> bool:
     return isinstance(text, list) and any(message.keys() != _PLAIN for message in text)
-
-
-def pair_of_row(row: dict[str, Any]) -> Pair:
-    """A row of `PairTable.dataset()` as a pair again."""
-    from dpo_cli.data.pairs import Pair
-
-    tools = row.get("tools")
-    return Pair(
-        row["prompt"], row["chosen"], row["rejected"], json.loads(tools) if isinstance(tools, str) else tools
-    )

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dpo_cli.data.locate import locate
+from dpo_cli.data.locate import read_rows
 from dpo_cli.data.names import contains_name, replace_name
 from dpo_cli.data.questions import shipped_questions
 from dpo_cli.errors import DataError
@@ -284,12 +284,7 @@ def questions_in(dataset_name: str) -> list[str]:
     Raises:
         DataError: If it is not there, cannot be read, or a row has no question.
     """
-    rows = []
-    for row in locate(dataset_name).rows():
-        if row.data is None:
-            raise DataError(f"{row.place}: {row.problem.detail if row.problem else 'cannot be read'}")
-        rows.append(row.data)
-    return questions_of(rows)
+    return questions_of(read_rows(dataset_name))
 
 
 def _questions_from(dataset_name: str) -> list[str]:

@@ -6,6 +6,7 @@ import gc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dpo_cli.config import GenerationConfig
 from dpo_cli.evaluation.divergence import Continuation, Distributions, distributions, divergence
 from dpo_cli.evaluation.implicit_rewards import (
     PairLogProbs,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
     OnProgress = Callable[[str, int, int], None]
 
-DEFAULT_SYSTEM_PROMPT = "You're a helpful assistant."
+DEFAULT_SYSTEM_PROMPT: str = GenerationConfig.model_fields["system_prompt"].default
 
 
 @dataclass(frozen=True)

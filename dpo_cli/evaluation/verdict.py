@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig
 from dpo_cli.errors import VerdictFailed
 from dpo_cli.evaluation.json_values import interval_json, number_json
 
@@ -54,12 +55,9 @@ CHECKS: tuple[Check, ...] = (
 )
 """Everything a verdict can check. A new check is a new row and a setting for its threshold."""
 
+_SETTINGS = IdentityShiftConfig.model_fields | DPOTrainingConfig.model_fields
 DEFAULT_THRESHOLDS: Mapping[str, float] = {
-    "min_new_name": 0.95,
-    "max_old_name": 0.05,
-    "max_doubled_name": 0.0,
-    "max_ordinary_drop": 0.02,
-    "min_reward_accuracy": 0.5,
+    check.setting: _SETTINGS[check.setting].default for check in CHECKS
 }
 """Thresholds where none are given."""
 
