@@ -40,6 +40,7 @@ NEAR_DUPLICATES: Final = "near-duplicates"
 LEAKED: Final = "same prompt in train and eval"
 LENGTH: Final = "length bias"
 SPECIAL_TEXT: Final = "special tokens in text"
+UNKNOWN: Final = "characters without a token"
 DOUBLED_BOS: Final = "doubled BOS"
 DOUBLED_EOS: Final = "doubled EOS"
 PROMPT_DIFFERS: Final = "template renders the prompt differently"
@@ -63,6 +64,7 @@ ADVICE: Final[dict[str, str]] = {
     LEAKED: "Take these prompts out of one side, or let --eval-fraction split: scores on seen prompts are too good.",
     LENGTH: "Balance the lengths, or train with --ld-alpha below 1 or --loss-type sigmoid_norm, or the model learns to be long.",
     SPECIAL_TEXT: "Remove it: the tokenizer reads it as a control token, so the text ends or changes speaker there.",
+    UNKNOWN: "Take these characters out, or a model whose tokenizer knows them: it reads all of them as one unknown token.",
     DOUBLED_BOS: "Remove the BOS token from the text: the tokenizer adds one already.",
     DOUBLED_EOS: "Remove the EOS token from the text: the template or the trainer adds one already.",
     PROMPT_DIFFERS: "Expect a small mismatch, or give a template with --chat-template whose generation prompt begins the answer.",
@@ -126,7 +128,7 @@ class Seen:
 
 
 class TokenizerRules:
-    """What tests must know of the tokenizer: its special tokens as text, and the ids of BOS and EOS.
+    """What tests must know of the tokenizer: its special tokens as text, and the ids of BOS, EOS and the unknown token.
 
     Args:
         tokenizer: The policy's; without one, the special tokens of well-known models stand in.
@@ -137,6 +139,9 @@ class TokenizerRules:
         self.bos = tokenizer.bos_token_id if tokenizer is not None else None
         self.eos = tokenizer.eos_token_id if tokenizer is not None else None
         self.eos_text = str(tokenizer.eos_token or "") if tokenizer is not None else ""
+        unknown = tokenizer.unk_token_id if tokenizer is not None else None
+        # Byte-level tokenizers name one because they must, and it is BOS or EOS: nothing is unknown to them.
+        self.unknown = None if unknown in (self.bos, self.eos) else unknown
         longest_first = sorted(tokens, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
         self._starts = tuple({token[:2] for token in tokens})
@@ -182,6 +187,15 @@ def _special_in_plain(seen: Seen) -> bool:
     rules = seen.rules
     completions = (seen.chosen.removesuffix(rules.eos_text), seen.rejected.removesuffix(rules.eos_text))
     return rules.special(seen.prompt) or any(map(rules.special, completions))
+
+
+def _unknown(seen: Seen) -> bool:
+    tokens, unknown = seen.kept.tokens, seen.rules.unknown
+    return (
+        tokens is not None
+        and unknown is not None
+        and any(unknown in part for part in (tokens.prompt, tokens.chosen, tokens.rejected))
+    )
 
 
 def _doubled_bos(seen: Seen) -> bool:
@@ -253,6 +267,7 @@ def _one_sided_refusal(seen: Seen) -> bool:
 ROW_FINDINGS: Final = (
     RowFinding(SPECIAL_TEXT, _special_in_chat),
     RowFinding(SPECIAL_TEXT, _special_in_plain, custom_above=0.5),
+    RowFinding(UNKNOWN, _unknown),
     RowFinding(DOUBLED_BOS, _doubled_bos),
     RowFinding(DOUBLED_EOS, _doubled_eos),
     RowFinding(PROMPT_DIFFERS, _prompt_differs),

@@ -7,6 +7,8 @@ import random
 import sys
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from dpo_cli.data.check import check_pairs
 from dpo_cli.data.findings import refuses
@@ -396,3 +398,26 @@ def test_reading_shows_how_long_it_will_take():
             view(event)
     assert "50/100" in screen.getvalue()
     assert "s left" in screen.getvalue()
+
+
+def letters_tokenizer(**special):
+    """One token a letter, for A, C, G and T; all else is `<unk>`."""
+    words = ["<unk>", "</s>", "A", "C", "G", "T"]
+    raw = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>", **special)
+
+
+@pytest.mark.parametrize(
+    ("special", "rows"),
+    [({"unk_token": "<unk>"}, [2, 3]), ({"unk_token": "</s>"}, [])],
+    ids=["an unknown token", "none but EOS"],
+)
+def test_letters_that_the_tokenizer_does_not_know(tmp_path, special, rows):
+    path = tmp_path / "sites.jsonl"
+    pairs = [("A", "ACGT", "AC"), ("A", "AXGT", "AC"), ("N", "ACG", "T"), ("C", "GTT", "TTG")]
+    path.write_text(
+        "".join(json.dumps(dict(zip(("prompt", "chosen", "rejected"), p, strict=True))) + "\n" for p in pairs)
+    )
+    findings = check_pairs(str(path), tokenizer=letters_tokenizer(**special), max_length=16).findings
+    assert [one.rows for one in findings if one.name == "characters without a token"] == ([rows] if rows else [])

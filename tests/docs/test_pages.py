@@ -63,7 +63,7 @@ class Page:
         for name, command in (("dpo", f"{sys.executable} -m dpo_cli"), ("python", sys.executable)):
             (tools / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
             (tools / name).chmod(0o755)
-        for name in ("docs", "scripts"):
+        for name in ("docs", "scripts", "dpo_cli"):
             (folder / name).symlink_to(ROOT / name)
         self.environment = {
             **os.environ,

@@ -34,7 +34,7 @@ def make_tokenizer(tags: Sequence[str], letters: str = "ACGT") -> PreTrainedToke
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens(["<pad>", "<s>", "</s>"])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<pad>", bos_token="<s>", eos_token="</s>"
     )
 
 
