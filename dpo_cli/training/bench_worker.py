@@ -110,10 +110,10 @@ def measure(spec: WorkerSpec) -> WorkerResult:
     """Train as `spec` says and time it."""
     from transformers import TrainerCallback
 
+    from dpo_cli.models.allocator import keep_memory
     from dpo_cli.models.devices import choose_device, choose_dtype
     from dpo_cli.models.loading import load_model, load_tokenizer
     from dpo_cli.models.locate import locate_model
-    from dpo_cli.models.precision import keep_memory
     from dpo_cli.training.bench_floor import matmul_rate, useful_flops
 
     if spec.engine != "trl-as-installed":

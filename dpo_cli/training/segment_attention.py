@@ -2,13 +2,15 @@
 
 In a packed row (see `packing`) a token of a continuation may look at the shared beginning of its pair
 and at the earlier tokens of its own continuation, never at the sibling or at another pair. Three ways
-to compute exactly that, chosen by `choose_path`:
+to compute exactly that, chosen by `attend_packed`:
 
 - `segments` (CPU, long rows): flash kernels over [shared], [chosen rest], [rejected rest], and both rests
   on the shared keys; partial results are merged by their log-sum-exp. No mask, no copied keys.
-- `rows` (short rows, sliding windows, soft-capping, fp32 on accelerators): queries, keys and values are
-  gathered into `[2B, L]` rows, one dense causal call does the work of all pairs.
-- `varlen` (CUDA, bf16/fp16): `torch.nn.attention.varlen` with the shared keys in front of each continuation's.
+- `rows` (`row_attention`; short rows, sliding windows, soft-capping, values not as wide as keys, fp32 on
+  accelerators): queries, keys and values are gathered into `[2B, L]` rows, one dense causal call does the
+  work of all pairs.
+- `varlen` (`varlen_attention`; CUDA, bf16 and fp16): `torch.nn.attention.varlen` with the shared keys in front
+  of each continuation's.
 
 A model is switched with `plug_in`. Calls without a packed row (generation, evaluation by others) go to
 the attention the model had before.
@@ -26,10 +28,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name torch's own documentation uses
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from dpo_cli.training.row_attention import attend_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,14 +141,14 @@ def attend_packed(
         module: The attention layer, for error messages and its own idea of a window.
         query: `[1, H, N, D]`.
         key: `[1, Hkv, N, D]`; `Hkv` divides `H` (grouped queries), keys are never expanded.
-        value: `[1, Hkv, N, D]`.
+        value: `[1, Hkv, N, Dv]`.
         packed: The layout of the row.
         scaling: Factor on the scores; `1/sqrt(D)` when None.
         dropout: Must be 0: two forwards of the same prefix cannot share a dropout mask with TRL's.
         **kwargs: What else the model passes; refused by name unless it is known to mean nothing here.
 
     Returns:
-        `[1, N, H, D]`, in the dtype of `value`, or the autocast dtype under autocast.
+        `[1, N, H, Dv]`, in the dtype of `value`, or the autocast dtype under autocast.
 
     Raises:
         PackedAttentionError: For an argument that would change the numbers.
@@ -168,9 +171,11 @@ def attend_packed(
     if window is not None and packed.longest <= window:
         window = None
     scale = 1.0 / math.sqrt(query.shape[-1]) if scaling is None else scaling
-    if softcap is None and window is None and device == "cpu" and packed.longest > SHORT_ROW:
+    # Latent attention (DeepSeek, MiniCPM3) has values of another width than its keys; the kernels take only one width.
+    by_kernel = softcap is None and value.shape[-1] == query.shape[-1]
+    if by_kernel and window is None and device == "cpu" and packed.longest > SHORT_ROW:
         return SegmentAttention.apply(query, key, value, packed, scale)  # type: ignore[no-any-return, no-untyped-call]
-    if softcap is None and device == "cuda" and query.dtype in (torch.bfloat16, torch.float16):
+    if by_kernel and device == "cuda" and query.dtype in (torch.bfloat16, torch.float16):
         from dpo_cli.training.varlen_attention import attend_varlen
 
         return attend_varlen(query, key, value, packed, scale=scale, window=window)
@@ -262,94 +267,3 @@ class SegmentAttention(torch.autograd.Function):
                 to_key[:, :, front] += dk
                 to_value[:, :, front] += dv
         return to_query, to_key, to_value, None, None
-
-
-class _ToRows(torch.autograd.Function):
-    """`[N, H, D]` to `[2B, L, H, D]`; its backward adds the two copies of a shared token by gathers alone."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens: torch.Tensor, packed: PackedPairs) -> torch.Tensor:
-        ctx.packed = packed
-        return tokens.index_select(0, packed.row_index.flatten()).view(
-            *packed.row_index.shape, *tokens.shape[1:]
-        )
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        packed: PackedPairs = ctx.packed
-        flat = grad.flatten(0, 1)
-        tokens = flat.index_select(0, packed.owner)
-        twins = flat.index_select(0, packed.shared_twin)
-        tokens[packed.shared_positions] += twins
-        return tokens, None
-
-
-class _FromRows(torch.autograd.Function):
-    """`[2B, L, H, D]` back to `[N, H, D]`, each token from the row that owns it."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, packed: PackedPairs) -> torch.Tensor:
-        ctx.packed, ctx.shape = packed, rows.shape
-        return rows.flatten(0, 1).index_select(0, packed.owner)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        rows = grad.new_zeros(ctx.shape)
-        rows.flatten(0, 1).index_copy_(0, ctx.packed.owner, grad)
-        return rows, None
-
-
-def attend_rows(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    packed: PackedPairs,
-    *,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-) -> torch.Tensor:
-    """Attention with the row of each completion spelled out, as one dense call.
-
-    Rows are filled from the left, so the causal rule alone keeps padding out of sight.
-
-    Args:
-        query: `[1, H, N, D]`.
-        key: `[1, Hkv, N, D]`.
-        value: `[1, Hkv, N, D]`.
-        packed: The layout.
-        scale: Factor on the scores.
-        window: A token sees itself and the `window - 1` tokens before it; None is no limit.
-        softcap: Scores become `softcap * tanh(score / softcap)` (Gemma 2); None is none.
-
-    Returns:
-        `[1, N, H, D]`.
-    """
-    heads, kv_heads = query.shape[1], key.shape[1]
-    together = torch.cat((query, key, value), 1) if value.shape[-1] == query.shape[-1] else None
-    if together is None:
-        rows = [_ToRows.apply(x[0].transpose(0, 1), packed).transpose(1, 2) for x in (query, key, value)]  # type: ignore[no-untyped-call]
-    else:
-        gathered = _ToRows.apply(together[0].transpose(0, 1), packed).transpose(1, 2)  # type: ignore[no-untyped-call]
-        rows = list(gathered.split((heads, kv_heads, kv_heads), 1))
-    q, k, v = rows
-    length = packed.longest
-    if softcap is None:
-        mask = None if window is None else _causal_band(length, window, q.device)
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=kv_heads != heads
-        )
-    else:
-        mask = _causal_band(length, window or length, q.device)
-        k, v = (x.repeat_interleave(heads // kv_heads, 1) for x in (k, v))
-        scores = torch.tanh(q @ k.transpose(2, 3) * scale / softcap) * softcap
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        out = torch.softmax(scores, -1, dtype=torch.float32).to(q.dtype) @ v
-    back: torch.Tensor = _FromRows.apply(out.transpose(1, 2), packed)  # type: ignore[no-untyped-call]
-    return back[None]
-
-
-def _causal_band(length: int, window: int, device: torch.device) -> torch.Tensor:
-    """`[L, L]`, bool: query `i` sees key `j` when `i - window < j <= i`."""
-    distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
-    return (distance >= 0) & (distance < window)

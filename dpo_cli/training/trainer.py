@@ -19,10 +19,10 @@ from dpo_cli.data.identity import JOB as IDENTITY_SHIFT
 from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
 from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
+from dpo_cli.models.allocator import keep_memory
 from dpo_cli.models.devices import choose_device, choose_dtype
 from dpo_cli.models.loading import load_model, load_tokenizer
 from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
-from dpo_cli.models.precision import keep_memory
 from dpo_cli.training.alarms import Alarms
 from dpo_cli.training.arguments import lora_config, trl_arguments
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback, peak_memory_bytes

@@ -66,11 +66,14 @@ def test_two_equal_completions_need_one_row():
 
 
 def test_pairs_without_a_common_token_share_nothing():
-    packed = pack_pairs(*batch([([1], [2, 3], [4])]))
     ids, mask, labels = batch([([1], [2, 3], [4])])
-    ids[1, 0] = 3
+    ids[1, 0] = 3  # the rejected row has a prompt of its own
     packed = pack_pairs(ids, mask, labels)
     assert packed.spans == ((0, 0, 2, 1),)
+    assert packed.token_ids.tolist() == [1, 2, 3]
+    assert packed.position_ids.tolist() == [0, 1, 0]
+    assert packed.scored_positions.tolist() == [0, 1, 2]
+    assert packed.scored_targets.tolist() == [2, 3, 4]
 
 
 @pytest.mark.parametrize(

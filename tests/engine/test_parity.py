@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*use_reentrant parameter"),
 ]
 
-QUICK_FAMILIES = ["llama", "gemma2", "qwen3_moe"]
+QUICK_FAMILIES = ["llama", "gemma2", "qwen3_moe", "minicpm3"]
 LOSSES = [
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
     "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
@@ -79,7 +79,8 @@ def test_recomputed_head(family, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_lora_in_every_family(family, tmp_path):
-    targets = ["c_attn"] if family == "gpt2" else ["qkv_proj"] if family == "phi3" else ["q_proj", "v_proj"]
+    own = {"gpt2": ["c_attn"], "phi3": ["qkv_proj"], "minicpm3": ["q_b_proj", "kv_b_proj"]}
+    targets = own.get(family, ["q_proj", "v_proj"])
     lora = LoraConfig(r=4, target_modules=targets, init_lora_weights=False, fan_in_fan_out=family == "gpt2")
     same(twice(family, pairs(), tmp_path, peft_config=lora))
 

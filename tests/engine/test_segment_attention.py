@@ -81,6 +81,17 @@ def test_outputs_and_gradients_are_those_of_a_masked_softmax(path, heads, kv_hea
         torch.testing.assert_close(found.double(), true, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("width", [4, 12])
+def test_values_may_be_narrower_or_wider_than_keys(width, monkeypatch):
+    monkeypatch.setattr(segment_attention, "SHORT_ROW", 0)
+    packed = layout(SHAPES)
+    draw = torch.Generator().manual_seed(2)
+    q, k, v = (torch.randn(1, 2, len(packed.token_ids), d, generator=draw) for d in (8, 8, width))
+    ours = attend_packed(torch.nn.Module(), q, k, v, packed, scaling=0.7)
+    theirs = expected(q.double(), k.double(), v.double(), packed, 0.7)
+    torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5)
+
+
 def test_a_window_wider_than_every_row_changes_nothing():
     packed = layout(SHAPES)
     q, k, v = torch.randn(3, 1, 2, len(packed.token_ids), 8).unbind()

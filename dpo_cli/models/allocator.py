@@ -1,4 +1,4 @@
-"""Which device and which number format to train in, decided by what the machine can do."""
+"""The memory of the process: kept between training steps instead of given back to the system."""
 
 from __future__ import annotations
 
