@@ -12,6 +12,7 @@ from dpo_cli.config.commands import (
     IdentityShiftConfig,
     TestConfig,
 )
+from dpo_cli.config.paths import user_path
 from dpo_cli.config.settings import (
     EMBEDDED,
     DataConfig,
@@ -38,4 +39,5 @@ __all__ = [
     "apply_preset",
     "load_settings",
     "to_toml",
+    "user_path",
 ]

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_cli.config import EMBEDDED
-from dpo_cli.errors import ModelError
+from dpo_cli.config import EMBEDDED, user_path
+from dpo_cli.errors import ModelError, first_line
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+"""What a hub id looks like."""
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py", "preset.toml"]
 """What is fetched of a hub model: no pickled weights."""
 
@@ -52,16 +53,19 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
     """
     if name == EMBEDDED:
         return LocatedModel(name, Path(__file__).parent / "embedded")
-    path = Path(name or "no name given").expanduser()
+    path = user_path(name or "no name given", ModelError)
     if path.is_dir():
         if revision is not None:
             raise ModelError(f"{name}: is a folder and has no revisions", hint="Leave out the revision.")
-        return _in_folder(name, path)
+        try:
+            return _in_folder(name, path)
+        except OSError as error:
+            raise ModelError(f"{name}: cannot be read ({error.strerror or first_line(error)})") from error
     if path.exists():
         raise ModelError(
             f"{name}: is a file, not a model folder", hint="Give the folder that holds config.json."
         )
-    if not _HUB_ID.fullmatch(name):
+    if not HUB_ID.fullmatch(name):
         raise ModelError(
             f"{name or path}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'."
         )
