@@ -15,6 +15,7 @@ from dpo_cli.config.commands import (
 from dpo_cli.config.paths import user_path
 from dpo_cli.config.settings import (
     EMBEDDED,
+    PRESET_SETTINGS,
     DataConfig,
     GenerationConfig,
     ModelConfig,
@@ -25,6 +26,7 @@ from dpo_cli.config.sources import apply_preset, load_settings, to_toml
 
 __all__ = [
     "EMBEDDED",
+    "PRESET_SETTINGS",
     "BenchConfig",
     "CheckConfig",
     "CompareConfig",

@@ -5,7 +5,7 @@ The Typer flag, the TOML key, the Python keyword and the reference page all come
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
@@ -235,3 +235,15 @@ class OptimizationConfig(ModelConfig):
             msg = "label_smoothing: the loss exo_pair needs a value above 0, its paper uses 0.001"
             raise ValueError(msg)
         return self
+
+
+PRESET_SETTINGS = frozenset(
+    name
+    for name, field in OptimizationConfig.model_fields.items()
+    if cast("dict[str, str]", field.json_schema_extra)["panel"] in {"Loss", "Optimizer", "LoRA"}
+) - {"optim"}
+"""What the preset of a model may set: how it is trained, and nothing else.
+
+A preset comes with the model, from whoever made it. What is read, written, run or sent is the user's to say. `optim`
+is left out because the name of an optimizer may stand for code of another package.
+"""

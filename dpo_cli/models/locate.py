@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_cli.config import EMBEDDED, user_path
+from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, user_path
 from dpo_cli.errors import ModelError, first_line
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -75,17 +75,44 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
 def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[str, Any], str]:
     """Read the settings that a model's folder recommends for a job.
 
-    `preset.toml` holds a table a job and in it, optionally, a table `lora` that goes on top.
+    `preset.toml` holds a table a job and in it, optionally, a table `lora` that goes on top. It may hold
+    `PRESET_SETTINGS` and nothing else: it comes from whoever made the model.
 
     Returns:
         Field name to value (empty without a preset), and the file's name for messages.
+
+    Raises:
+        ModelError: If the file cannot be read, or says what is not a model's to say.
     """
     file = located.weights.folder / "preset.toml"
     if not file.is_file():
         return {}, ""
-    table = dict(tomllib.loads(file.read_text(encoding="utf-8")).get(job, {}))
-    on_top = table.pop("lora", {})
-    return (table | on_top if lora else table), str(file)
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ModelError(f"{file}: cannot be read ({first_line(error)})", hint=_NO_PRESET) from None
+    table = _preset_table(document, job, f"{file}: [{job}]")
+    on_top = _preset_table(table, "lora", f"{file}: [{job}.lora]")
+    settings = {key: value for key, value in table.items() if key != "lora"}
+    for where, part in ((job, settings), (f"{job}.lora", on_top)):
+        if refused := sorted(part.keys() - PRESET_SETTINGS):
+            raise ModelError(
+                f"{file}: [{where}]: {', '.join(refused)}: a preset may say how a model is trained, and nothing else",
+                hint=_NO_PRESET,
+            )
+    return (settings | on_top if lora else settings), str(file)
+
+
+_NO_PRESET = (
+    "Do you trust this model? Take it out of the file, or the file out of the folder, to go on without it."
+)
+
+
+def _preset_table(document: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    table = document.get(key, {})
+    if not isinstance(table, dict):
+        raise ModelError(f"{where}: must be a table of settings, not {type(table).__name__}", hint=_NO_PRESET)
+    return table
 
 
 def _in_folder(name: str, folder: Path) -> LocatedModel:
