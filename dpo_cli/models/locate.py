@@ -29,11 +29,13 @@ class LocatedModel:
         name: What the user called it.
         folder: Its files.
         base: For a LoRA adapter, the model that it sits on.
+        revision: Branch, tag or commit of a hub model, as it was asked for; None for its main branch, and for a folder.
     """
 
     name: str
     folder: Path
     base: LocatedModel | None = None
+    revision: str | None = None
 
     @property
     def weights(self) -> LocatedModel:
@@ -69,7 +71,7 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
         raise ModelError(
             f"{name or path}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'."
         )
-    return _in_folder(name, _fetch(name, revision))
+    return _in_folder(name, _fetch(name, revision), revision)
 
 
 def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[str, Any], str]:
@@ -115,17 +117,17 @@ def _preset_table(document: dict[str, Any], key: str, where: str) -> dict[str, A
     return table
 
 
-def _in_folder(name: str, folder: Path) -> LocatedModel:
+def _in_folder(name: str, folder: Path, revision: str | None = None) -> LocatedModel:
     if (folder / "adapter_config.json").is_file():
         _need_weights(name, folder, "adapter_model*.safetensors")
-        return LocatedModel(name, folder, _base_of_adapter(name, folder))
+        return LocatedModel(name, folder, _base_of_adapter(name, folder), revision)
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{name}: has no config.json, it is not a model folder",
             hint="Give the folder that save_pretrained wrote.",
         )
     _need_weights(name, folder, "*.safetensors")
-    return LocatedModel(name, folder)
+    return LocatedModel(name, folder, revision=revision)
 
 
 def _need_weights(name: str, folder: Path, pattern: str) -> None:
