@@ -103,6 +103,9 @@ class DataConfig(Settings):
     rejected_column: Text | None = setting(None, "Column that holds the other completion.", "Data")
     system_column: Text | None = setting(None, "Column that holds the system prompt.", "Data")
     eval_dataset: Text | None = setting(None, "Held-out pairs: file, folder or hub id.", "Data")
+    eval_split: Text = setting(
+        "train", "Split of the held-out data set; --split is that of the training set.", "Data"
+    )
     eval_fraction: float = setting(
         0.0,
         "Share of the prompts held out for evaluation; a prompt is never on both sides.",
