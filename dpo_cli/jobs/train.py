@@ -116,7 +116,9 @@ def train(
         _check_rewards_file(config, heldout)
         questions = questions_from(heldout, config.system_prompt)
         how: dict[str, Any] = {
-            "settings": ask_settings(config, max_length=config.max_length),
+            "settings": ask_settings(
+                config, max_length=config.max_length, truncation_mode=config.truncation_mode
+            ),
             "pairs": heldout,
         }
         how["on_progress"] = lambda _, done, total: stages.progress(done, total)
