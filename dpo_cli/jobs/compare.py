@@ -54,9 +54,10 @@ def recorded_run(model: str) -> Run | None:
             first = lines.readline().strip()
     except (OSError, UnicodeDecodeError):
         return None
-    for cls in (DPOTrainingConfig, IdentityShiftConfig):
-        if first == f"{MARK} {cls.command}.":
-            return load_settings(cls, {}, str(file))
+    if first == f"{MARK} {DPOTrainingConfig.command}.":
+        return load_settings(DPOTrainingConfig, {}, str(file))
+    if first == f"{MARK} {IdentityShiftConfig.command}.":
+        return load_settings(IdentityShiftConfig, {}, str(file))
     return None
 
 

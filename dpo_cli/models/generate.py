@@ -174,12 +174,13 @@ def _run(
     base.generation_config = GenerationConfig()
     try:
         with torch.no_grad():
-            return model.generate(
+            out: torch.Tensor = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids) if mask is None else mask,
                 generation_config=config,
                 streamer=streamer,
             )
+        return out
     finally:
         base.generation_config = own
 

@@ -121,12 +121,13 @@ def test_a_pair_that_does_not_fit_is_left_out_and_a_long_one_is_cut(two):
 
 def test_keep_end_keeps_the_end_of_each_side(two):
     _, _, tokenizer = two
-    whole = encode_pairs(tokenizer, PAIRS[:1])[0]
+    [whole] = encode_pairs(tokenizer, PAIRS[:1])
     length = len(ids(whole.rejected)) - 2
-    cut = encode_pairs(tokenizer, PAIRS[:1], max_length=length, truncation_mode="keep_end")[0]
-    assert cut.chosen == whole.chosen
-    assert (cut.rejected.prompt, cut.rejected.tokens) == (whole.rejected.prompt[2:], whole.rejected.tokens)
-    # A prompt that does not fit is no reason to leave the pair out: its end is cut off, not the completions.
+    [cut] = encode_pairs(tokenizer, PAIRS[:1], max_length=length, truncation_mode="keep_end")
+    for short, long in ((cut.chosen, whole.chosen), (cut.rejected, whole.rejected)):
+        assert ids(short) == ids(long)[-length:]
+        assert short.tokens == long.tokens
+    # A prompt that does not fit is no reason to leave the pair out: the prompt goes first, then the beginning of the completions.
     [ends] = encode_pairs(tokenizer, PAIRS[:1], max_length=4, truncation_mode="keep_end")
     assert ids(ends.chosen) == ids(whole.chosen)[-4:]
     assert len(ends.chosen.tokens) == 3, "nothing predicts the first token that is left"

@@ -18,6 +18,8 @@ from dpo_cli.models import locate
 from dpo_cli.models.loading import load_model_and_tokenizer
 from dpo_cli.training.trainer import DPOTrainerWrapper
 
+# TRL says so of its setting; it is ours too for as long as TRL has it.
+pytestmark = pytest.mark.filterwarnings("ignore:The `'keep_end'` truncation mode:FutureWarning")
 QUICK = {"question": ("Hi",), "max_new_tokens": 2}
 
 

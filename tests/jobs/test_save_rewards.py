@@ -77,6 +77,7 @@ def test_rewards_are_beta_times_the_change_of_log_probabilities(base, pairs, tmp
 
 
 @pytest.mark.parametrize("engine", ["shared-prefix", "trl"])
+@pytest.mark.filterwarnings("ignore:The `'keep_end'` truncation mode:FutureWarning")  # so says TRL
 @pytest.mark.parametrize(("mode", "max_length"), [("keep_end", 8), ("keep_end", 11), ("keep_start", 6)])
 def test_the_rewards_of_cut_pairs_are_those_of_the_tokens_trained_on(
     base, pairs, tmp_path, mode, max_length, engine
