@@ -47,14 +47,11 @@ def test_batches_give_what_greedy_decoding_gives(pair, prompts, batch_size):
         assert answer.truncated == (expected[-1] != pair[1].eos_token_id)
 
 
-def test_an_answer_that_ends_is_not_truncated(pair, prompts):
-    model, tokenizer = pair
-    first = greedy(model, tokenizer, prompts[0], 1)[0]
+def test_an_answer_that_ends_is_not_truncated(pair, suggesting, prompts):
+    first = greedy(*pair, prompts[0], 1)[0]
+    model, tokenizer = suggesting(min_new_tokens=12)
     model.generation_config.eos_token_id = [first]
-    try:
-        answer = generate(model, tokenizer, prompts[:1], max_new_tokens=12)[0]
-    finally:
-        model.generation_config.eos_token_id = tokenizer.eos_token_id
+    answer = generate(model, tokenizer, prompts[:1], max_new_tokens=12)[0]
     assert answer.token_ids == [first]
     assert not answer.truncated
 
@@ -109,9 +106,8 @@ def test_no_chat_template_is_said_with_the_way_out(pair, prompts):
 SUGGESTIONS = {
     "a penalty of repetition": {"repetition_penalty": 1.3},
     "a penalty of what the prompt says": {"encoder_repetition_penalty": 1.3},
-    "no phrase twice": {"no_repeat_ngram_size": 2},
+    "no token twice": {"no_repeat_ngram_size": 1},
     "none of the prompt's phrases": {"encoder_no_repeat_ngram_size": 1},
-    "a least length": {"min_new_tokens": 12},
     "forbidden tokens": {"suppress_tokens": list(range(3, 200))},
     "forbidden first tokens": {"begin_suppress_tokens": list(range(3, 200))},
     "forbidden words": {"bad_words_ids": [[token] for token in range(3, 200)]},
