@@ -68,3 +68,8 @@ class VerdictFailed(DpoError):  # noqa: N818 - a verdict is no error of anybody'
     """The run finished, and its own checks say that it did not do what was asked."""
 
     exit_code: ClassVar[int] = 3
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception of another package says, for a message of ours; its class if it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -12,8 +12,10 @@ from dpo_cli.config.commands import (
     IdentityShiftConfig,
     TestConfig,
 )
+from dpo_cli.config.paths import user_path
 from dpo_cli.config.settings import (
     EMBEDDED,
+    PRESET_SETTINGS,
     DataConfig,
     GenerationConfig,
     ModelConfig,
@@ -24,6 +26,7 @@ from dpo_cli.config.sources import apply_preset, load_settings, to_toml
 
 __all__ = [
     "EMBEDDED",
+    "PRESET_SETTINGS",
     "BenchConfig",
     "CheckConfig",
     "CompareConfig",
@@ -38,4 +41,5 @@ __all__ = [
     "apply_preset",
     "load_settings",
     "to_toml",
+    "user_path",
 ]

@@ -161,7 +161,9 @@ class CompareConfig(IdentityVerdict, GenerationConfig, LoadingConfig):
     beta: float = setting(
         0.2, "Beta of the implicit reward; higher stays closer to the reference.", "Questions", gt=0
     )
-    max_length: int = setting(1024, "Longest pair, in tokens.", "Questions", ge=2)
+    max_length: int = setting(
+        1024, "Longest pair, in tokens; that of the run that wrote --after unless given.", "Questions", ge=2
+    )
     html: Text | None = setting(None, "Write report.html to this file.", "Output")
 
 

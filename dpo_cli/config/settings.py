@@ -5,7 +5,7 @@ The Typer flag, the TOML key, the Python keyword and the reference page all come
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
@@ -103,6 +103,9 @@ class DataConfig(Settings):
     rejected_column: Text | None = setting(None, "Column that holds the other completion.", "Data")
     system_column: Text | None = setting(None, "Column that holds the system prompt.", "Data")
     eval_dataset: Text | None = setting(None, "Held-out pairs: file, folder or hub id.", "Data")
+    eval_split: Text = setting(
+        "train", "Split of the held-out data set; --split is that of the training set.", "Data"
+    )
     eval_fraction: float = setting(
         0.0,
         "Share of the prompts held out for evaluation; a prompt is never on both sides.",
@@ -235,3 +238,15 @@ class OptimizationConfig(ModelConfig):
             msg = "label_smoothing: the loss exo_pair needs a value above 0, its paper uses 0.001"
             raise ValueError(msg)
         return self
+
+
+PRESET_SETTINGS = frozenset(
+    name
+    for name, field in OptimizationConfig.model_fields.items()
+    if cast("dict[str, str]", field.json_schema_extra)["panel"] in {"Loss", "Optimizer", "LoRA"}
+) - {"optim"}
+"""What the preset of a model may set: how it is trained, and nothing else.
+
+A preset comes with the model, from whoever made it. What is read, written, run or sent is the user's to say. `optim`
+is left out because the name of an optimizer may stand for code of another package.
+"""

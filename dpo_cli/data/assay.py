@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.accounting import Accounting
+from dpo_cli.data.heldout import heldout_options
 from dpo_cli.data.locate import locate
 from dpo_cli.data.pairs import UNREADABLE, RowProblem, fingerprint
 from dpo_cli.data.split import split_by_prompt
@@ -185,7 +186,7 @@ def from_table(dataset: Any, options: Mapping[str, Any]) -> FromTable:  # noqa: 
     accountings: tuple[AssayAccounting, ...] = (made.accounting,)
     held = made.eval
     if other := options.get("eval_dataset"):
-        of_other = read_assay(other, options={**options, "max_samples": None}, **how)
+        of_other = read_assay(other, options=heldout_options(dataset, options), **how)
         accountings, held = (*accountings, of_other.accounting), of_other.train
     layout = {"format": "trl-standard", "prompt_column": None, "max_samples": None}
     return FromTable(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from dpo_cli.data.findings import ADVICE, NO_TEMPLATE, Finding
+from dpo_cli.data.heldout import heldout_options
 from dpo_cli.data.inspection import Inspector
 from dpo_cli.data.options import Options, open_reader
 from dpo_cli.data.pairs import fingerprint
@@ -101,7 +102,7 @@ def check_pairs(
     held_prompts: set[int] = set()
     held: Walk | None = None
     if held_name := options.get("eval_dataset"):
-        part: Options = {**options, "max_samples": None}
+        part = cast("Options", heldout_options(reader.source.name, options))
         held = Walk(open_reader(held_name, part), tokens, on_event=on_event, stage="reading held-out pairs")
         held_prompts = {fingerprint(kept.pair.prompt) for kept in held}
     walk = Walk(reader, tokens, on_event=on_event)

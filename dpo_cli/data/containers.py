@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from dpo_cli.data.json_rows import read_json
 from dpo_cli.data.table_rows import read_arrow, read_csv, read_parquet
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,21 +100,22 @@ class Files:
         reader = FILES.get(suffix_of(path))
         if reader is None:
             raise unknown_kind(path)
-        with path.open("rb") as raw:
-            self._open = raw
-            stream = (
-                cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if path.name.casefold().endswith(".gz") else raw
-            )
-            some = False
-            try:
+        some = False
+        try:
+            with path.open("rb") as raw:
+                self._open = raw
+                zipped = path.name.casefold().endswith(".gz")
+                stream = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if zipped else raw
                 for row in reader(stream, label, self.split):
                     some = True
                     yield row
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise DataError(
-                    f"{label}: the compressed file is cut off or damaged ({error}).",
-                    hint="Make or download it again.",
-                ) from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(
+                f"{label}: the compressed file is cut off or damaged ({error}).",
+                hint="Make or download it again.",
+            ) from error
+        except OSError as error:
+            raise DataError(f"{label}: cannot be read ({error.strerror or first_line(error)}).") from error
         if not some:
             raise DataError(
                 f"{label} has no rows.", hint="An empty file was probably written by a step that failed."

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.containers import FILES, SPLITS, Files, Source, split_of, suffix_of
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -245,12 +245,8 @@ class _in_words:  # noqa: N801 - a context manager, read as a phrase
             (errors.RevisionNotFoundError, f"has no revision {self._revision!r} on the hub", ""),
             (errors.RepositoryNotFoundError, f"{here}, and no such data set on the hub", local),
             (errors.HFValidationError, f"{here}, and no name that the hub could have", ""),
-            (errors.HfHubHTTPError, f"the hub refused: {_first_line(error)}", local),
+            (errors.HfHubHTTPError, f"the hub refused: {first_line(error)}", local),
             ((OSError, HTTPError), f"{here}, and the hub cannot be reached", local),
         )
         found = next(((what, hint) for kind, what, hint in table if isinstance(error, kind)), None)
         return DataError(f"{self._name}: {found[0]}.", hint=found[1]) if found else None
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from dpo_cli.data.arrow import PairTable
 from dpo_cli.data.assay import ASSAY, AssayAccounting, from_table
 from dpo_cli.data.check import CheckResult, conclude
+from dpo_cli.data.heldout import heldout_options
 from dpo_cli.data.inspection import Inspector
 from dpo_cli.data.options import LayoutOptions, Options, open_reader
 from dpo_cli.data.pairs import fingerprint
@@ -149,7 +150,7 @@ def load_pairs(
     fraction = options.get("eval_fraction", 0.0)
     evaluation = None
     if held := options.get("eval_dataset"):
-        part: Options = {**options, "max_samples": None}
+        part = cast("Options", heldout_options(dataset, options))
         evaluation = _read(held, part, tokens, on_event, stage="reading held-out pairs", hash_prompts=inspect)
     inspector = (
         Inspector(tokens, frozenset(evaluation.prompts) if evaluation else frozenset()) if inspect else None

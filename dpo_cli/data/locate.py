@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from dpo_cli.config import user_path
 from dpo_cli.data.containers import Source, local_source
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, first_line
+from dpo_cli.models.locate import HUB_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from datasets import Dataset, IterableDataset
-
-_HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def locate(
@@ -40,11 +39,14 @@ def locate(
 
         return Held("the data set in memory", dataset)
     name = str(dataset)
-    path = Path(name).expanduser()
-    if path.exists():
-        return local_source(path, name, split)
-    if _looks_like_path(name):
-        raise DataError(f"{name}: there is no such file or folder{_similar(path)}.")
+    path = user_path(name, DataError)
+    try:
+        if path.exists():
+            return local_source(path, name, split)
+        if _looks_like_path(name):
+            raise DataError(f"{name}: there is no such file or folder{_similar(path)}.")
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror or first_line(error)}).") from error
     from dpo_cli.data.hub import hub_source
 
     return hub_source(name, split=split, config=config, revision=revision)
@@ -53,7 +55,7 @@ def locate(
 def _looks_like_path(name: str) -> bool:
     from dpo_cli.data.containers import FILES, suffix_of
 
-    return not _HUB_ID.fullmatch(name) or suffix_of(Path(name)) in FILES
+    return not HUB_ID.fullmatch(name) or suffix_of(Path(name)) in FILES
 
 
 def _similar(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict, cast
 
+from dpo_cli.config import DataConfig
 from dpo_cli.data.assay import ASSAY, from_table
 from dpo_cli.data.locate import locate
 from dpo_cli.data.reading import Columns, PairReader
@@ -23,6 +24,7 @@ class LayoutOptions(TypedDict, total=False):
     rejected_column: str | None
     system_column: str | None
     eval_dataset: str | None
+    eval_split: str
     eval_fraction: float
     streaming: bool
     strict: bool
@@ -36,6 +38,13 @@ class Options(LayoutOptions, total=False):
 
     split: str
     max_samples: int | None
+
+
+def options_of(config: DataConfig) -> Options:
+    """How the settings of a command say that its data sets are read."""
+    return cast(
+        "Options", {name: getattr(config, name) for name in DataConfig.model_fields if name != "dataset"}
+    )
 
 
 def open_reader(dataset: str | Dataset, options: Options) -> PairReader:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Message = dict[str, Any]
 """`{"role": str, "content": str}`, with `tool_calls`, `name`, `tool_call_id` where the file has them."""
@@ -82,6 +85,17 @@ class Pair:
         if self.tools:
             row["tools"] = json.dumps(self.tools, ensure_ascii=False)
         return row
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Pair:
+        """The pair of a row in TRL's layout, as `to_row` makes it."""
+        tools = row.get("tools")
+        return cls(
+            row["prompt"],
+            row["chosen"],
+            row["rejected"],
+            json.loads(tools) if isinstance(tools, str) else tools,
+        )
 
 
 def written(text: Text) -> str:

@@ -1,12 +1,12 @@
-"""Put the same questions to two models, one after the other, and hold the answers side by side."""
+"""Put the same questions to two models, and hold the answers side by side."""
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import GenerationConfig
+from dpo_cli.errors import DataError
 from dpo_cli.evaluation.divergence import Continuation, Distributions, distributions, divergence
 from dpo_cli.evaluation.implicit_rewards import (
     PairLogProbs,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dpo_cli.data.questions import Question
+    from dpo_cli.data.tokenized import TruncationMode
 
     Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
     OnProgress = Callable[[str, int, int], None]
@@ -42,6 +43,7 @@ class AskSettings:
         max_new_tokens: Longest answer, in tokens.
         batch_size: Questions answered, or pairs read, at once.
         max_length: Longest held-out pair, in tokens.
+        truncation_mode: Which end of a longer pair is kept.
         divergence: Also measure how far the distribution moved.
     """
 
@@ -49,6 +51,7 @@ class AskSettings:
     max_new_tokens: int = 128
     batch_size: int = 32
     max_length: int = 1024
+    truncation_mode: TruncationMode = "keep_start"
     divergence: bool = True
 
 
@@ -61,6 +64,7 @@ class Examination:
         answers: Its answers, in the order of the questions.
         own: Its next-token distributions along its own answers; empty when not asked for.
         pair_tokens: The held-out pairs as it reads them.
+        pairs_left_out: Held-out pairs that were given and have nothing to score within `max_length`.
         pair_log_probs: What it gives each pair.
         divergence: How far it is from the model examined before it; empty for the first one.
     """
@@ -69,18 +73,23 @@ class Examination:
     answers: tuple[Answer, ...]
     own: tuple[Distributions, ...] = field(default=(), repr=False)
     pair_tokens: tuple[PairTokens, ...] = field(default=(), repr=False)
+    pairs_left_out: int = 0
     pair_log_probs: tuple[PairLogProbs, ...] = field(default=(), repr=False)
     divergence: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True)
 class Margins:
-    """Log-probability margins of the held-out pairs in nats, and the implicit reward margins between the two."""
+    """Log-probability margins of the held-out pairs in nats, and the implicit reward margins between the two.
+
+    `left_out` is how many further pairs had nothing to score.
+    """
 
     before: tuple[float, ...]
     after: tuple[float, ...]
     rewards: tuple[float, ...]
     beta: float
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,6 +187,7 @@ def examine(
 
     Raises:
         ModelError: The tokenizer has no chat template.
+        DataError: Pairs are given, and none has anything to score.
     """
     model, tokenizer = loaded
     settings = settings or AskSettings()
@@ -188,10 +198,8 @@ def examine(
 
     answers, own = _ask(model, tokenizer, questions, settings, asked)
     # Both models read the same tokens, or a renamed chat template would pass for a change of the model.
-    tokens = (
-        before.pair_tokens
-        if before
-        else tuple(encode_pairs(tokenizer, pairs, max_length=settings.max_length))
+    tokens, left_out = (
+        (before.pair_tokens, before.pairs_left_out) if before else _encoded(tokenizer, list(pairs), settings)
     )
     size = settings.batch_size
     first = settings.divergence and before is None
@@ -200,9 +208,27 @@ def examine(
         answers=tuple(answers),
         own=tuple(distributions(model, own, batch_size=size)) if first else (),
         pair_tokens=tokens,
+        pairs_left_out=left_out,
         pair_log_probs=tuple(pair_log_probs(model, tokens, batch_size=size)),
         divergence=tuple(divergence(model, before.own, batch_size=size)) if before else (),
     )
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Mapping[str, Any]], settings: AskSettings
+) -> tuple[tuple[PairTokens, ...], int]:
+    """Pairs as they are scored, and how many there were besides."""
+    tokens = tuple(
+        encode_pairs(
+            tokenizer, pairs, max_length=settings.max_length, truncation_mode=settings.truncation_mode
+        )
+    )
+    if pairs and not tokens:
+        raise DataError(
+            f"none of {len(pairs):,} held-out pairs has anything to score within --max-length {settings.max_length:,}",
+            hint="Give a greater --max-length, or look at the pairs with dpo check.",
+        )
+    return tokens, len(pairs) - len(tokens)
 
 
 def compare_examinations(
@@ -232,59 +258,12 @@ def compare_examinations(
             tuple(one.margin for one in after.pair_log_probs),
             tuple(reward_margins(before.pair_log_probs, after.pair_log_probs, beta)),
             beta,
+            before.pairs_left_out,
         )
     answers = tuple(zip(before.answers, after.answers, strict=True))
     return Comparison(
         before.model, after.model, answers, tuple(rows), judge(rows, thresholds), margins, names
     )
-
-
-def run_comparison(
-    before: str,
-    after: str,
-    questions: Sequence[Question],
-    *,
-    load: Callable[[str], Loaded],
-    settings: AskSettings | None = None,
-    pairs: Sequence[Mapping[str, Any]] = (),
-    on_progress: OnProgress | None = None,
-    **judging: Any,  # noqa: ANN401 - handed through to compare_examinations
-) -> Comparison:
-    """Load one model, ask it, let it go; then the other; then compare.
-
-    Args:
-        before: The model before.
-        after: The model after.
-        questions: What to ask.
-        load: Turns a model's name into the model and its tokenizer.
-        settings: How to ask.
-        pairs: Held-out preference pairs in TRL's layout.
-        on_progress: Called with (stage, done, all).
-        **judging: `names`, `beta` and `thresholds` of `compare_examinations`.
-
-    Raises:
-        ModelError: A model cannot be loaded, or has no chat template.
-    """
-
-    def examined(name: str, first: Examination | None) -> Examination:
-        if on_progress:
-            on_progress(f"loading {name}", 0, 1)
-        loaded = load(name)
-        return examine(
-            loaded,
-            questions,
-            name=name,
-            settings=settings,
-            pairs=pairs,
-            before=first,
-            on_progress=on_progress,
-        )
-
-    first = examined(before, None)
-    _release_memory()
-    second = examined(after, first)
-    _release_memory()
-    return compare_examinations(first, second, **judging)
 
 
 def _ask(
@@ -312,12 +291,3 @@ def _ask(
         for question, one in zip(questions, found, strict=True)
         if one.token_ids
     ]
-
-
-def _release_memory() -> None:
-    """Give memory back before the other model is loaded: cycles first, then the device's cache."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

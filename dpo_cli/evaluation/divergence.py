@@ -160,7 +160,7 @@ def coarse_kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.floa
 def token_log_probs(
     model: PreTrainedModel, continuations: Sequence[Continuation], *, batch_size: int = 32
 ) -> list[float]:
-    """Sum of log-probabilities of each continuation's tokens given its prompt, in nats."""
+    """Sum of log-probabilities of each continuation's tokens given its prompt, in nats; 0 where there are none."""
     import torch
 
     found: dict[int, float] = {}
@@ -170,7 +170,7 @@ def token_log_probs(
         found[place] = float(log_probs.gather(-1, tokens[:, None]).double().sum())
 
     _walk(model, continuations, batch_size, add)
-    return [found[place] for place in range(len(continuations))]
+    return [found.get(place, 0.0) for place in range(len(continuations))]
 
 
 def _walk(

@@ -7,11 +7,11 @@ the policy and the model before the reference; each is asked on its own, never b
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from dpo_cli.data.pairs import Pair, RowProblem
+from dpo_cli.data.tokenized import PairTokenizer
 from dpo_cli.evaluation.divergence import Continuation, token_log_probs
 from dpo_cli.evaluation.scores import ScoreRow, lone_row, paired_row, summarise
 
@@ -20,14 +20,21 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from dpo_cli.data.tokenized import TruncationMode
+
 
 @dataclass(frozen=True)
 class PairTokens:
-    """Token ids of a preference pair, and its number among the pairs that were given, from 1."""
+    """A preference pair as its tokens are scored.
 
-    prompt: tuple[int, ...]
-    chosen: tuple[int, ...]
-    rejected: tuple[int, ...]
+    Attributes:
+        chosen: The preferred completion after its prompt.
+        rejected: The other completion after its prompt, which truncation may have cut elsewhere.
+        row: Number of the pair among those that were given, from 1.
+    """
+
+    chosen: Continuation
+    rejected: Continuation
     row: int = field(default=0, compare=False)
 
 
@@ -45,68 +52,47 @@ class PairLogProbs:
 
 
 def encode_pairs(
-    tokenizer: PreTrainedTokenizerBase, pairs: Iterable[Mapping[str, Any]], *, max_length: int = 1024
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Iterable[Mapping[str, Any]],
+    *,
+    max_length: int = 1024,
+    truncation_mode: TruncationMode = "keep_start",
 ) -> list[PairTokens]:
-    """Tokenize pairs by the rule of TRL 1.16's DPO trainer, `keep_start` included.
-
-    The completion starts where the tokens of prompt and prompt + completion part; a pair whose prompt fills
-    `max_length`, or of whose completion nothing is left, is left out.
+    """Tokenize and cut pairs as training does; those that training would drop are left out.
 
     Args:
         tokenizer: With a chat template where the pairs are conversations.
         pairs: Rows with `prompt`, `chosen`, `rejected` and perhaps `tools`, in TRL's layout.
         max_length: Longest prompt plus completion, in tokens.
+        truncation_mode: Which end of a longer pair is kept.
+
+    Raises:
+        ModelError: A conversational pair, and the tokenizer has no chat template.
     """
-    encoded = (_encode(tokenizer, pair, max_length, row) for row, pair in enumerate(pairs, start=1))
-    return [pair for pair in encoded if pair.prompt and pair.chosen and pair.rejected]
+    reader = PairTokenizer(tokenizer, max_length=max_length, truncation_mode=truncation_mode)
+    encoded: list[PairTokens] = []
+    for row, tokens in enumerate(reader.tokenize([Pair.from_row(pair) for pair in pairs]), start=1):
+        if isinstance(tokens, RowProblem) or reader.problem(tokens) is not None:
+            continue
+        cut = reader.cut(tokens)
+        encoded.append(
+            PairTokens(
+                _scored(cut.chosen_prompt, cut.chosen), _scored(cut.rejected_prompt, cut.rejected), row
+            )
+        )
+    return encoded
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, pair: Mapping[str, Any], max_length: int, row: int
-) -> PairTokens:
-    prompt = _ids(tokenizer, pair["prompt"], pair, add_generation_prompt=True)
-    texts = [pair["prompt"] + pair[side] for side in ("chosen", "rejected")]
-    sides = [_ids(tokenizer, _ended(text, tokenizer), pair) for text in texts]
-    start = min(_shared(prompt, side) for side in sides)
-    chosen, rejected = (tuple(side[start:max_length]) for side in sides)
-    return PairTokens(tuple(prompt[:start]), chosen, rejected, row)
-
-
-def _ended(text: Any, tokenizer: PreTrainedTokenizerBase) -> Any:  # noqa: ANN401 - text or messages, returned alike
-    """Plain text with the EOS token that TRL trains it with; a chat template ends messages itself."""
-    end = tokenizer.eos_token or ""
-    return text if not isinstance(text, str) or text.endswith(end) else text + end
-
-
-def _ids(
-    tokenizer: PreTrainedTokenizerBase,
-    text: str | list[dict[str, Any]],
-    pair: Mapping[str, Any],
-    *,
-    add_generation_prompt: bool = False,
-) -> list[int]:
-    if isinstance(text, str):
-        return list(tokenizer(text)["input_ids"])
-    tools = pair.get("tools")
-    found = tokenizer.apply_chat_template(
-        list(text),
-        tools=json.loads(tools) if isinstance(tools, str) else tools,
-        add_generation_prompt=add_generation_prompt,
-        tokenize=True,
-        return_dict=True,
-    )
-    return list(found["input_ids"])
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(one, other, strict=False)))
+def _scored(prompt: list[int], completion: list[int]) -> Continuation:
+    """What is scored of a completion: where nothing is left of the prompt, no token predicts the first one."""
+    return Continuation(prompt, completion) if prompt else Continuation(completion[:1], completion[1:])
 
 
 def pair_log_probs(
     model: PreTrainedModel, pairs: Sequence[PairTokens], *, batch_size: int = 32
 ) -> list[PairLogProbs]:
     """Sum the log-probabilities of each pair's completions under one model."""
-    sides = [Continuation(pair.prompt, side) for pair in pairs for side in (pair.chosen, pair.rejected)]
+    sides = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
     found = token_log_probs(model, sides, batch_size=batch_size)
     return [PairLogProbs(chosen, rejected) for chosen, rejected in zip(found[::2], found[1::2], strict=True)]
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dpo_cli.config import CheckConfig, DataConfig
 from dpo_cli.errors import ConfigError
 from dpo_cli.events import OnEvent, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model
 
 if TYPE_CHECKING:
+    from dpo_cli.config import CheckConfig
     from dpo_cli.data.check import CheckResult
-    from dpo_cli.data.options import Options
 
 
 def check(config: CheckConfig, on_event: OnEvent = ignore) -> CheckResult:
@@ -29,9 +28,9 @@ def check(config: CheckConfig, on_event: OnEvent = ignore) -> CheckResult:
         raise ConfigError(
             "DATASET: is needed", hint="Name a file, a folder or a hub id: dpo check pairs.jsonl"
         )
-    from dpo_cli.data.options import open_reader
+    from dpo_cli.data.options import open_reader, options_of
 
-    options: Options = {name: getattr(config, name) for name in DataConfig.model_fields if name != "dataset"}  # type: ignore[assignment]
+    options = options_of(config)
     reader = open_reader(config.dataset, options)  # a missing file is said before a model is looked for
     located = locate_model(config.model, revision=config.model_revision)
     stages = Stages(on_event)

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass
+import gc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from dpo_cli.config import EMBEDDED, CompareConfig, TestConfig
+from dpo_cli.config import (
+    EMBEDDED,
+    CompareConfig,
+    DPOTrainingConfig,
+    IdentityShiftConfig,
+    TestConfig,
+    load_settings,
+    user_path,
+)
 from dpo_cli.data.questions import Question, read_questions, shipped_questions
-from dpo_cli.errors import ConfigError, DataError
-from dpo_cli.events import OnEvent, ignore
+from dpo_cli.errors import ConfigError, DataError, ModelError
+from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model
+from dpo_cli.training.output import MARK
 
 if TYPE_CHECKING:
-    from dpo_cli.evaluation.compare import Comparison
+    from collections.abc import Callable, Mapping, Sequence
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dpo_cli.data.options import Options
+    from dpo_cli.evaluation.compare import AskSettings, Comparison, Examination, OnProgress
     from dpo_cli.evaluation.scores import Answer
+
+    Run = DPOTrainingConfig | IdentityShiftConfig
+    Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 LAST_RUN = "./dpo_output"
 """Where `train` and `identity-shift` write unless told otherwise."""
@@ -25,24 +41,24 @@ FIRST_QUESTIONS = 6
 """Questions that `dpo test` asks when none is given."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """What an output folder says of the run that wrote it; empty for a model that dpo did not write."""
+def recorded_run(model: str) -> Run | None:
+    """The settings of the run that wrote a model's folder; None if dpo did not write it.
 
-    settings: dict[str, Any]
-
-    def text(self, key: str) -> str | None:
-        """A setting that is a string."""
-        value = self.settings.get(key)
-        return value if isinstance(value, str) and value else None
-
-
-def recorded_run(model: str) -> Run:
-    """Read the `config.toml` beside a model, if dpo wrote one."""
+    Raises:
+        ConfigError: If the `config.toml` that dpo wrote there holds wrong settings now, each named.
+        ModelError: If the model's name cannot be one of a folder.
+    """
+    file = user_path(model, ModelError) / "config.toml"
     try:
-        return Run(tomllib.loads((Path(model).expanduser() / "config.toml").read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        return Run({})
+        with file.open(encoding="utf-8") as lines:
+            first = lines.readline().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    if first == f"{MARK} {DPOTrainingConfig.command}.":
+        return load_settings(DPOTrainingConfig, {}, str(file))
+    if first == f"{MARK} {IdentityShiftConfig.command}.":
+        return load_settings(IdentityShiftConfig, {}, str(file))
+    return None
 
 
 def ask(config: TestConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer]]:
@@ -78,7 +94,8 @@ def model_to_test(config: TestConfig) -> str:
 def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     """Compare two models, loaded one after the other.
 
-    What is not said is taken from the run that wrote `after`: the base, the names, the held-out pairs, beta.
+    What is not said is taken from the run that wrote `after`: the base and its revision, the names, the held-out pairs
+    and how they are read and cut, beta.
 
     Raises:
         UserError: If a model, the questions or the pairs are wrong.
@@ -89,35 +106,107 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
             f"--after: is needed, there is no {LAST_RUN} here", hint="Train first, or name two models."
         )
     run = recorded_run(after)
-    before = config.before or run.text("model") or locate_model(after).weights.name
-    for name in (before, after):
-        locate_model(name)
+    before, revision = _before(config, run, after)
+    locate_model(before, revision=revision)
+    locate_model(after)
     old, new = _names(config, run)
     questions = _given(config.question, config.questions) or _general(old)
-    pairs = config.pairs or _heldout_of(run)
-    given = config.model_fields_set
+    said = run if run is not None else config
+    beta = config.beta if "beta" in config.model_fields_set else said.beta
+    max_length = config.max_length if "max_length" in config.model_fields_set else said.max_length
 
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
-        from dpo_cli.data.load import load_pairs
-        from dpo_cli.evaluation.compare import run_comparison
         from dpo_cli.evaluation.scores import Names
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
         from dpo_cli.models.loading import load_model_and_tokenizer
-    loaded_pairs = list(load_pairs(pairs).train) if pairs else []
+    pairs = _pairs(config, run)
     with stages.stage("comparing"):
-        return run_comparison(
+        comparison = run_comparison(
             before,
             after,
             questions,
-            load=lambda name: load_model_and_tokenizer(name, **_loading(config)),
-            settings=ask_settings(config, max_length=config.max_length),
-            pairs=loaded_pairs,
+            load=lambda name: load_model_and_tokenizer(
+                name, revision=revision if name == before else None, **_loading(config)
+            ),
+            settings=ask_settings(
+                config,
+                max_length=max_length,
+                truncation_mode=run.truncation_mode if run is not None else "keep_start",
+            ),
+            pairs=pairs,
             names=Names(old, new) if old and new else None,
-            beta=config.beta if "beta" in given else float(run.settings.get("beta", config.beta)),
+            beta=beta,
             thresholds=thresholds_of(config),
             on_progress=lambda _, done, total: stages.progress(done, total),
         )
+    if comparison.margins is not None and (left_out := comparison.margins.left_out):
+        on_event(
+            Noted(
+                f"{left_out:,} of {len(pairs):,} held-out pairs are left out:"
+                f" there is nothing to score within --max-length {max_length:,}"
+            )
+        )
+    return comparison
+
+
+def run_comparison(
+    before: str,
+    after: str,
+    questions: Sequence[Question],
+    *,
+    load: Callable[[str], Loaded],
+    settings: AskSettings | None = None,
+    pairs: Sequence[Mapping[str, Any]] = (),
+    on_progress: OnProgress | None = None,
+    **judging: Any,  # noqa: ANN401 - handed through to compare_examinations
+) -> Comparison:
+    """Load one model, ask it, let it go; then the other; then compare.
+
+    Args:
+        before: The model before.
+        after: The model after.
+        questions: What to ask.
+        load: Turns a model's name into the model and its tokenizer.
+        settings: How to ask.
+        pairs: Held-out preference pairs in TRL's layout.
+        on_progress: Called with (stage, done, all).
+        **judging: `names`, `beta` and `thresholds` of `compare_examinations`.
+
+    Raises:
+        ModelError: A model cannot be loaded, or has no chat template.
+        DataError: Pairs are given, and none has anything to score.
+    """
+    from dpo_cli.evaluation.compare import compare_examinations, examine
+
+    def examined(name: str, first: Examination | None) -> Examination:
+        if on_progress:
+            on_progress(f"loading {name}", 0, 1)
+        loaded = load(name)
+        return examine(
+            loaded,
+            questions,
+            name=name,
+            settings=settings,
+            pairs=pairs,
+            before=first,
+            on_progress=on_progress,
+        )
+
+    first = examined(before, None)
+    _release_memory()
+    second = examined(after, first)
+    _release_memory()
+    return compare_examinations(first, second, **judging)
+
+
+def _release_memory() -> None:
+    """Give memory back before the other model is loaded: cycles first, then the device's cache."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _given(texts: tuple[str, ...], file: str | None) -> list[Question]:
@@ -126,11 +215,23 @@ def _given(texts: tuple[str, ...], file: str | None) -> list[Question]:
     return [Question(text) for text in texts] + (read_questions(file) if file else [])
 
 
-def _names(config: CompareConfig, run: Run) -> tuple[str | None, str | None]:
+def _before(config: CompareConfig, run: Run | None, after: str) -> tuple[str, str | None]:
+    """The model before and its revision: the one that was named, else what the run trained, else an adapter's base."""
+    if config.before is not None:
+        return config.before, None
+    if run is not None:
+        return run.model, run.model_revision
+    base = locate_model(after).weights
+    return base.name, base.revision
+
+
+def _names(config: CompareConfig, run: Run | None) -> tuple[str | None, str | None]:
     old, new = config.original_name, config.new_name
     if (old is None) != (new is None):
         raise ConfigError("--original-name and --new-name: give both or none")
-    return (old, new) if old else (run.text("original_name"), run.text("new_name"))
+    if old is None and isinstance(run, IdentityShiftConfig):
+        return run.original_name, run.new_name
+    return old, new
 
 
 def _general(old_name: str | None) -> list[Question]:
@@ -138,13 +239,26 @@ def _general(old_name: str | None) -> list[Question]:
     return [*shipped_questions("identity_heldout"), *ordinary] if old_name else ordinary
 
 
-def _heldout_of(run: Run) -> str | None:
-    """The held-out pairs of a `dpo train` run: its own, or the shipped ones if it trained on those."""
-    if "original_name" in run.settings or not run.settings:
-        return None
+def _pairs(config: CompareConfig, run: Run | None) -> list[dict[str, Any]]:
+    """The held-out pairs that were named, else those of the run, read as the run read them; may be none."""
+    source, options = _heldout(config, run)
+    if source is None:
+        return []
+    from dpo_cli.data.load import load_pairs
+
+    return list(load_pairs(source, **options).train)
+
+
+def _heldout(config: CompareConfig, run: Run | None) -> tuple[str | None, Options]:
+    from dpo_cli.data.heldout import heldout_options
+    from dpo_cli.data.options import options_of
     from dpo_cli.jobs.train import shipped_pairs
 
-    return run.text("eval_dataset") or (None if run.text("dataset") else shipped_pairs("heldout"))
+    if config.pairs is not None or not isinstance(run, DPOTrainingConfig):
+        return config.pairs, {}
+    if run.eval_dataset is None:
+        return (None if run.dataset else shipped_pairs("heldout")), {}
+    return run.eval_dataset, cast("Options", heldout_options(run.dataset, options_of(run)))
 
 
 def _loading(config: CompareConfig | TestConfig) -> dict[str, Any]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from dpo_cli.config import DataConfig, DPOTrainingConfig, apply_preset
-from dpo_cli.data.options import open_reader
+from dpo_cli.config import DPOTrainingConfig, apply_preset, user_path
+from dpo_cli.data.options import open_reader, options_of
 from dpo_cli.data.questions import Question
 from dpo_cli.errors import ConfigError, OutputError
 from dpo_cli.events import Noted, OnEvent, ignore
@@ -20,6 +19,7 @@ from dpo_cli.training.output import OutputFolder, model_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from dpo_cli.data.load import LoadedPairs
     from dpo_cli.data.options import Options
@@ -114,9 +114,11 @@ def train(
             loaded = load_policy(located, config)
         heldout = list(data.eval or ())
         _check_rewards_file(config, heldout)
-        questions = questions_from(heldout)
+        questions = questions_from(heldout, config.system_prompt)
         how: dict[str, Any] = {
-            "settings": ask_settings(config, max_length=config.max_length),
+            "settings": ask_settings(
+                config, max_length=config.max_length, truncation_mode=config.truncation_mode
+            ),
             "pairs": heldout,
         }
         how["on_progress"] = lambda _, done, total: stages.progress(done, total)
@@ -157,7 +159,7 @@ def train(
                 rewards = reward_records(
                     before.pair_tokens, before.pair_log_probs, after.pair_log_probs, config.beta
                 )
-                write_rewards(Path(config.save_rewards), rewards)
+                write_rewards(user_path(config.save_rewards, OutputError), rewards)
     return result
 
 
@@ -206,25 +208,28 @@ def _check_rewards_file(config: DPOTrainingConfig, heldout: list[dict[str, Any]]
             "--save-rewards: there are no held-out pairs whose rewards could be written",
             hint="Give --eval-dataset or --eval-fraction.",
         )
-    file = Path(config.save_rewards)
+    file = user_path(config.save_rewards, OutputError)
     if file.is_dir() or not file.parent.is_dir():
         what = "is a folder" if file.is_dir() else f"there is no folder {file.parent}"
         raise OutputError(f"--save-rewards {file}: {what}")
 
 
-def questions_from(pairs: Iterable[dict[str, Any]]) -> list[Question]:
+def questions_from(pairs: Iterable[dict[str, Any]], system_prompt: str) -> list[Question]:
     """Prompts of held-out pairs that are a single question, to be answered before and after.
 
-    A prompt of several turns, or with a system prompt of its own, is no question that can be asked alone.
+    A prompt of several turns, or with another system prompt than questions are asked with, is no question that can be
+    asked alone.
+
+    Args:
+        pairs: In TRL's layout.
+        system_prompt: Of every question.
     """
     questions: list[Question] = []
     for pair in pairs:
-        turns = (
-            [turn for turn in pair["prompt"] if turn["role"] != "system"]
-            if isinstance(pair["prompt"], list)
-            else []
-        )
-        if len(turns) == 1:
+        turns = pair["prompt"] if isinstance(pair["prompt"], list) else []
+        if len(turns) > 1 and turns[0] == {"role": "system", "content": system_prompt}:
+            turns = turns[1:]
+        if len(turns) == 1 and turns[0]["role"] == "user":
             questions.append(Question(turns[0]["content"], "held-out prompts"))
         if len(questions) == QUESTIONS_SHOWN:
             break
@@ -238,8 +243,7 @@ def questions_prompt(pairs: list[dict[str, Any]]) -> list[dict[str, str]] | None
 
 def _data_options(config: DPOTrainingConfig) -> tuple[str, Options]:
     """What to read and how; the shipped pairs, with their held-out part, where no data set is named."""
-    options: dict[str, Any] = {name: getattr(config, name) for name in DataConfig.model_fields}
-    dataset = options.pop("dataset")
-    if dataset is None and options["eval_dataset"] is None and not options["eval_fraction"]:
+    options = options_of(config)
+    if config.dataset is None and config.eval_dataset is None and not config.eval_fraction:
         options["eval_dataset"] = shipped_pairs("heldout")
-    return dataset or shipped_pairs("train"), cast("Options", options)
+    return config.dataset or shipped_pairs("train"), options

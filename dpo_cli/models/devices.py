@@ -15,19 +15,29 @@ def choose_device(wanted: str) -> torch.device:
     """The device to compute on.
 
     Args:
-        wanted: "cpu", "cuda", "mps", or "auto": the first of CUDA, MPS and CPU that is there.
+        wanted: "cpu", "cuda", "cuda:N", "mps", or "auto": the first of CUDA, MPS and CPU that is there.
 
     Raises:
-        ModelError: If the wanted device is not there.
+        ModelError: If the wanted device is not there, or there is none of that name.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
     if wanted == "auto":
-        return torch.device(next(name for name, found in there.items() if found))
-    if not there[wanted]:
+        return torch.device(next(name for name, count in there.items() if count))
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ModelError(
+            f"--device {wanted}: is no device", hint="Known are auto, cpu, cuda, cuda:N and mps."
+        ) from None
+    if (device.index or 0) >= there.get(device.type, 0):
         raise ModelError(
             f"--device {wanted}: there is none here", hint="Leave --device out to take what is there."
         )
-    return torch.device(wanted)
+    return device
 
 
 def choose_dtype(wanted: str, device: torch.device, *, parameters: int) -> torch.dtype:

@@ -14,7 +14,7 @@ from dpo_cli.models.loading import end_of_turn_ids
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextIteratorStreamer
 
 Message = dict[str, str]
 
@@ -82,7 +82,8 @@ def generate(
         conversations: Messages, the last one the user's.
         max_new_tokens: Longest answer, in tokens.
         batch_size: Conversations answered at once; those of like length together, so that little is padding.
-        temperature: 0 takes the likeliest token; above it tokens are sampled from the tempered distribution.
+        temperature: 0 takes the likeliest token; above it tokens are sampled from the tempered distribution. What the
+            model's `generation_config.json` recommends beside that (penalties, cut-offs, beams) is not used.
         seed: Seed of the samples; the global generator is left as it was.
         on_progress: Called with (done, all) after each batch.
 
@@ -137,14 +138,7 @@ def stream(
     if temperature > 0:
         torch.manual_seed(seed)
     worker = Thread(
-        target=model.generate,
-        kwargs={
-            "input_ids": inputs,
-            "attention_mask": torch.ones_like(inputs),
-            "generation_config": config,
-            "streamer": streamer,
-        },
-        daemon=True,
+        target=_run, args=(model, config), kwargs={"ids": inputs, "streamer": streamer}, daemon=True
     )
     worker.start()
     yield from streamer
@@ -156,10 +150,39 @@ def _answer(prompts: list[list[int]], model: PreTrainedModel, config: Generation
     longest = max(map(len, prompts))
     ids = torch.tensor([[config.pad_token_id] * (longest - len(p)) + p for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    with torch.no_grad():
-        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+    out = _run(model, config, ids=ids, mask=mask)
     new: list[list[int]] = out[:, longest:].tolist()
     return new
+
+
+def _run(
+    model: PreTrainedModel,
+    config: GenerationConfig,
+    *,
+    ids: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    streamer: TextIteratorStreamer | None = None,
+) -> torch.Tensor:
+    """Generate as `config` says, and as nothing else says.
+
+    transformers fills what a given configuration leaves at None from the model's own: penalties of repetition, forbidden
+    n-grams and tokens, beams, cut-offs of the distribution, time limits, even what kind of object comes back. Some of
+    these cannot be switched off by a value (None is the only one), so the model's own stands aside meanwhile.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # of a PeftModel
+    own = base.generation_config
+    base.generation_config = GenerationConfig()
+    try:
+        with torch.no_grad():
+            out: torch.Tensor = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids) if mask is None else mask,
+                generation_config=config,
+                streamer=streamer,
+            )
+        return out
+    finally:
+        base.generation_config = own
 
 
 def _generation(
@@ -173,6 +196,7 @@ def _generation(
 def _generation_config(
     ends: list[int], pad: int, max_new_tokens: int, temperature: float
 ) -> GenerationConfig:
+    # transformers' own default keeps the 50 likeliest tokens only.
     sampling = (
         {"do_sample": True, "temperature": temperature, "top_k": 0}
         if temperature > 0

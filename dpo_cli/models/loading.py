@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from dpo_cli.errors import ModelError
+from dpo_cli.errors import ModelError, first_line
 from dpo_cli.models.devices import choose_device, choose_dtype
 from dpo_cli.models.locate import LocatedModel, locate_model
 
@@ -74,7 +74,7 @@ def load_tokenizer(
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{located.name}: its tokenizer cannot be loaded ({_first_line(error)})") from error
+        raise ModelError(f"{located.name}: its tokenizer cannot be loaded ({first_line(error)})") from error
     if chat_template is not None:
         tokenizer.chat_template = read_chat_template(chat_template)
     return tokenizer
@@ -92,7 +92,7 @@ def read_chat_template(choice: str) -> str:
         return Path(choice).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"--chat-template {choice}: cannot be read ({_first_line(error)})",
+            f"--chat-template {choice}: cannot be read ({first_line(error)})",
             hint="Give 'chatml' or the path of a Jinja file.",
         ) from None
 
@@ -143,7 +143,7 @@ def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_co
         hint = (
             "Give --trust-remote-code if you trust its authors." if "trust_remote_code" in str(error) else ""
         )
-        raise ModelError(f"{name}: cannot be loaded ({_first_line(error)})", hint=hint) from error
+        raise ModelError(f"{name}: cannot be loaded ({first_line(error)})", hint=hint) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
     absent = sorted(info["missing_keys"])
@@ -169,7 +169,7 @@ def _with_adapters(
             return PeftModel.from_pretrained(model, str(located.folder), is_trainable=trainable)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning) as error:
         raise ModelError(
-            f"{located.name}: the adapter does not fit its base ({_first_line(error)})"
+            f"{located.name}: the adapter does not fit its base ({first_line(error)})"
         ) from error
 
 
@@ -181,7 +181,7 @@ def _check_files(name: str, folder: Path) -> list[Path]:
                 pass
         except (SafetensorError, OSError) as error:
             raise ModelError(
-                f"{name}: {file.name} is damaged ({_first_line(error)})",
+                f"{name}: {file.name} is damaged ({first_line(error)})",
                 hint="Fetch or save the model again.",
             ) from None
     return files
@@ -190,10 +190,6 @@ def _check_files(name: str, folder: Path) -> list[Path]:
 def _parameters(file: Path) -> int:
     with safe_open(file, framework="pt") as tensors:
         return sum(torch.Size(tensors.get_slice(key).get_shape()).numel() for key in tensors.keys())  # noqa: SIM118 - not a dict
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def end_of_turn_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:  # noqa: ANN401 - a model or a PeftModel

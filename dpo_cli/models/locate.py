@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_cli.config import EMBEDDED
-from dpo_cli.errors import ModelError
+from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, user_path
+from dpo_cli.errors import ModelError, first_line
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+"""What a hub id looks like."""
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py", "preset.toml"]
 """What is fetched of a hub model: no pickled weights."""
 
@@ -28,11 +29,13 @@ class LocatedModel:
         name: What the user called it.
         folder: Its files.
         base: For a LoRA adapter, the model that it sits on.
+        revision: Branch, tag or commit of a hub model, as it was asked for; None for its main branch, and for a folder.
     """
 
     name: str
     folder: Path
     base: LocatedModel | None = None
+    revision: str | None = None
 
     @property
     def weights(self) -> LocatedModel:
@@ -52,49 +55,79 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
     """
     if name == EMBEDDED:
         return LocatedModel(name, Path(__file__).parent / "embedded")
-    path = Path(name or "no name given").expanduser()
+    path = user_path(name or "no name given", ModelError)
     if path.is_dir():
         if revision is not None:
             raise ModelError(f"{name}: is a folder and has no revisions", hint="Leave out the revision.")
-        return _in_folder(name, path)
+        try:
+            return _in_folder(name, path)
+        except OSError as error:
+            raise ModelError(f"{name}: cannot be read ({error.strerror or first_line(error)})") from error
     if path.exists():
         raise ModelError(
             f"{name}: is a file, not a model folder", hint="Give the folder that holds config.json."
         )
-    if not _HUB_ID.fullmatch(name):
+    if not HUB_ID.fullmatch(name):
         raise ModelError(
             f"{name or path}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'."
         )
-    return _in_folder(name, _fetch(name, revision))
+    return _in_folder(name, _fetch(name, revision), revision)
 
 
 def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[str, Any], str]:
     """Read the settings that a model's folder recommends for a job.
 
-    `preset.toml` holds a table a job and in it, optionally, a table `lora` that goes on top.
+    `preset.toml` holds a table a job and in it, optionally, a table `lora` that goes on top. It may hold
+    `PRESET_SETTINGS` and nothing else: it comes from whoever made the model.
 
     Returns:
         Field name to value (empty without a preset), and the file's name for messages.
+
+    Raises:
+        ModelError: If the file cannot be read, or says what is not a model's to say.
     """
     file = located.weights.folder / "preset.toml"
     if not file.is_file():
         return {}, ""
-    table = dict(tomllib.loads(file.read_text(encoding="utf-8")).get(job, {}))
-    on_top = table.pop("lora", {})
-    return (table | on_top if lora else table), str(file)
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ModelError(f"{file}: cannot be read ({first_line(error)})", hint=_NO_PRESET) from None
+    table = _preset_table(document, job, f"{file}: [{job}]")
+    on_top = _preset_table(table, "lora", f"{file}: [{job}.lora]")
+    settings = {key: value for key, value in table.items() if key != "lora"}
+    for where, part in ((job, settings), (f"{job}.lora", on_top)):
+        if refused := sorted(part.keys() - PRESET_SETTINGS):
+            raise ModelError(
+                f"{file}: [{where}]: {', '.join(refused)}: a preset may say how a model is trained, and nothing else",
+                hint=_NO_PRESET,
+            )
+    return (settings | on_top if lora else settings), str(file)
 
 
-def _in_folder(name: str, folder: Path) -> LocatedModel:
+_NO_PRESET = (
+    "Do you trust this model? Take it out of the file, or the file out of the folder, to go on without it."
+)
+
+
+def _preset_table(document: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    table = document.get(key, {})
+    if not isinstance(table, dict):
+        raise ModelError(f"{where}: must be a table of settings, not {type(table).__name__}", hint=_NO_PRESET)
+    return table
+
+
+def _in_folder(name: str, folder: Path, revision: str | None = None) -> LocatedModel:
     if (folder / "adapter_config.json").is_file():
         _need_weights(name, folder, "adapter_model*.safetensors")
-        return LocatedModel(name, folder, _base_of_adapter(name, folder))
+        return LocatedModel(name, folder, _base_of_adapter(name, folder), revision)
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{name}: has no config.json, it is not a model folder",
             hint="Give the folder that save_pretrained wrote.",
         )
     _need_weights(name, folder, "*.safetensors")
-    return LocatedModel(name, folder)
+    return LocatedModel(name, folder, revision=revision)
 
 
 def _need_weights(name: str, folder: Path, pattern: str) -> None:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from dpo_cli.config import Settings, to_toml
+from dpo_cli.config import Settings, to_toml, user_path
 from dpo_cli.errors import OutputError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class OutputFolder:
     """
 
     def __init__(self, path: str, *, overwrite: bool = False, inputs: Iterable[Path] = ()) -> None:
-        self.path = Path(path).expanduser()
+        self.path = user_path(path, OutputError)
         _refuse_inputs(self.path, inputs)
         _refuse_existing(self.path, overwrite=overwrite)
         _refuse_unwritable(self.path)

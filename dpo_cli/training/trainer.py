@@ -311,10 +311,11 @@ def load_policy(
 
 
 def _name_base(file: Path, base: LocatedModel) -> None:
-    """Name an adapter's base as the user did: a path inside of a package or a hub cache means nothing elsewhere."""
+    """Name an adapter's base and its revision as the user did: a path inside of a package or a hub cache means nothing elsewhere."""
     config = json.loads(file.read_text(encoding="utf-8"))
     is_folder = Path(base.name).expanduser().is_dir()
     config["base_model_name_or_path"] = str(base.folder.resolve()) if is_folder else base.name
+    config["revision"] = base.revision
     file.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 

@@ -145,3 +145,12 @@ def test_a_table_of_its_own_is_held_out(tmp_path):
     sequences = {row[0] for row in table(1)}
     assert all(pair["chosen"] in sequences and pair["rejected"] in sequences for pair in loaded.eval)
     assert len(loaded.to_json()["assay"]) == 2
+
+
+def test_a_held_out_table_has_a_split_of_its_own(tmp_path):
+    for folder, split in (("a", "test"), ("b", "train")):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / f"{split}.csv", table(len(split)))
+    loaded = load_pairs(str(tmp_path / "a"), format="assay", split="test", eval_dataset=str(tmp_path / "b"))
+    sequences = {row[0] for row in table(len("train"))}
+    assert {pair["chosen"] for pair in loaded.eval} <= sequences

@@ -420,4 +420,6 @@ def test_letters_that_the_tokenizer_does_not_know(tmp_path, special, rows):
         "".join(json.dumps(dict(zip(("prompt", "chosen", "rejected"), p, strict=True))) + "\n" for p in pairs)
     )
     findings = check_pairs(str(path), tokenizer=letters_tokenizer(**special), max_length=16).findings
-    assert [one.rows for one in findings if one.name == "characters without a token"] == ([rows] if rows else [])
+    assert [one.rows for one in findings if one.name == "characters without a token"] == (
+        [rows] if rows else []
+    )

@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dpo_cli.data.check import check_pairs
 from dpo_cli.data.json_rows import LARGEST_ROW
 from dpo_cli.data.load import load_dpo_dataset, load_pairs
 from dpo_cli.errors import ConfigError, DataError
@@ -264,6 +265,23 @@ def test_held_out_pairs_from_a_file_of_their_own(tmp_path):
     assert loaded.train["prompt"][:] == ["x"]
     assert loaded.eval["prompt"][:] == ["z"]
     assert loaded.to_json()["eval"]["rows"]["kept"] == 1
+
+
+@pytest.mark.parametrize("read", ["load", "check"])
+def test_held_out_pairs_have_a_split_of_their_own(tmp_path, read):
+    train, held = tmp_path / "a.json", tmp_path / "b.json"
+    train.write_text(f'{{"mine": [{one("x")}], "train": [{one("not me")}]}}')
+    held.write_text(f'{{"train": [{one("z")}], "test": [{one("t")}, {one("u")}]}}')
+    for options, expected in (
+        ({"split": "mine"}, ["z"]),
+        ({"split": "mine", "eval_split": "test"}, ["t", "u"]),
+    ):
+        if read == "load":
+            loaded = load_pairs(str(train), eval_dataset=str(held), **options)
+            assert (loaded.train["prompt"][:], loaded.eval["prompt"][:]) == (["x"], expected)
+        else:
+            checked = check_pairs(str(train), eval_dataset=str(held), **options)
+            assert checked.eval_accounting.read == len(expected)
 
 
 def test_a_stream_has_the_kept_rows_each_time(tmp_path):

@@ -69,7 +69,8 @@ from dpo_cli.data.load import load_pairs
 from dpo_cli.errors import DataError
 for name, options in json.loads(sys.argv[1]):
     try:
-        print(json.dumps(load_pairs(name, **options).train["prompt"][0][0]["content"]))
+        pairs = load_pairs(name, **options)
+        print(json.dumps((pairs.eval or pairs.train)["prompt"][0][0]["content"]))
     except DataError as error:
         print(json.dumps(str(error)))
 """
@@ -103,6 +104,16 @@ def test_configurations_splits_revisions_and_missing_ids(hub, tmp_path):
         ("me/pairs", {"split": "extra"}, "there is no split 'extra'; there are: test, train"),
         ("me/missing", {}, "no such data set on the hub"),
         ("me/none", {}, "has no data files"),
+        # Held-out pairs have a split of their own; configuration and revision are those of one data set.
+        ("me/pairs", {"split": "test", "eval_dataset": "me/pairs"}, "main 0?"),
+        ("me/pairs", {"eval_dataset": "me/pairs", "eval_split": "test"}, "test 0?"),
+        ("me/pairs", {"dataset_revision": "v1", "eval_dataset": "me/pairs"}, "first 0?"),
+        ("me/pairs", {"dataset_revision": "v1", "eval_dataset": "me/plain"}, "plain 0?"),
+        (
+            "me/pairs",
+            {"dataset_config": "other", "eval_dataset": "me/plain", "eval_split": "validation"},
+            "held 0?",
+        ),
     ]
     done = fresh(hub, tmp_path, "-c", SCRIPT, json.dumps([one[:2] for one in asked]))
     assert done.returncode == 0, done.stderr

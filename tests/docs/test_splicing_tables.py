@@ -5,6 +5,7 @@ import itertools
 import math
 
 import pytest
+import run
 import user_experiment
 import user_table
 from measures import auroc, both_right, pair_accuracy
@@ -82,6 +83,42 @@ def test_a_border_in_the_wrong_place(tmp_path):
 
 def test_an_unknown_layout(tmp_path):
     refused(tmp_path / "t.csv", "seq,psi\nCAG,1\n", r"row 1: the columns seq, psi are no layout")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"CAG,a,1\nC\xe9G,b,2\n", r"t.csv line 3: is not UTF-8 text"),
+        (b"CAG,a,1\nCAC,b\0,2\n", r"t.csv line 3: has a NUL byte"),
+        (b"CAG,a,1\n" + b"A" * 200_000 + b",b,2\n", r"t.csv line 3: field larger than field limit"),
+        (b'CAG,a,1\n"CAC,b,2\n' + b"CAG,a,1\n" * 20_000, r"t.csv line \d+: field larger than field limit"),
+    ],
+    ids=["not UTF-8", "NUL", "a long field", "an open quotation mark"],
+)
+def test_what_is_no_table_of_text_ends_in_one_message(tmp_path, data, message, capsys):
+    path = tmp_path / "t.csv"
+    path.write_bytes(PLAIN.encode() + data)
+    with pytest.raises(DataError, match=message):
+        user_table.read_tables([path])
+    assert run.main(["--sites", str(path), "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert str(path) in told.err
+
+
+@pytest.mark.parametrize(
+    "data", [b"no gzip", gzip.compress(b"CAG,a,1\n" * 50)[:-20]], ids=["none", "cut off"]
+)
+def test_a_damaged_gzip_is_named(tmp_path, data):
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"t.csv.gz: cannot be read"):
+        user_table.read_tables([path])
+
+
+def test_a_name_that_no_file_can_have(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        user_table.read_tables([tmp_path / ("x" * 300)])
 
 
 def test_no_file(tmp_path):

@@ -7,8 +7,16 @@ import weakref
 import pytest
 
 from dpo_cli.data.questions import Question
-from dpo_cli.evaluation.compare import AskSettings, answer_questions, answers_json, run_comparison
+from dpo_cli.errors import DataError
+from dpo_cli.evaluation.compare import (
+    AskSettings,
+    answer_questions,
+    answers_json,
+    compare_examinations,
+    examine,
+)
 from dpo_cli.evaluation.scores import Names
+from dpo_cli.jobs.compare import run_comparison
 
 QUESTIONS = [
     Question("Who are you?", "identity"),
@@ -128,3 +136,20 @@ def test_answers_of_one_model(load):
     found = answers_json("same", answers)
     assert found["model"] == "same"
     assert [set(row) for row in found["answers"]] == [{"question", "answer", "truncated"}] * 3
+
+
+def test_pairs_that_are_left_out_are_counted(load):
+    long = {**PAIRS[0], "prompt": [{"role": "user", "content": "one " * 60}]}
+    settings = AskSettings(max_new_tokens=4, max_length=40)
+    before = examine(load("same"), QUESTIONS, name="same", settings=settings, pairs=[*PAIRS, long])
+    after = examine(load("other"), QUESTIONS, name="other", settings=settings, before=before)
+    margins = compare_examinations(before, after).margins
+    assert (len(margins.rewards), margins.left_out) == (3, 1)
+
+
+def test_no_pair_to_score_is_an_error_and_no_silence(load):
+    settings = AskSettings(max_new_tokens=4, max_length=4)
+    with pytest.raises(
+        DataError, match="none of 3 held-out pairs has anything to score within --max-length 4"
+    ):
+        examine(load("same"), QUESTIONS, name="same", settings=settings, pairs=PAIRS)

@@ -95,25 +95,42 @@ PAIRS = [
 ]
 
 
+def ids(continuation):
+    return [*continuation.prompt, *continuation.tokens]
+
+
 def test_pairs_are_read_as_trl_reads_them(two):
     _, _, tokenizer = two
     conversation, text = encode_pairs(tokenizer, PAIRS)
     assert (
-        tokenizer.decode(conversation.prompt)
+        tokenizer.decode(conversation.chosen.prompt)
         == "<|im_start|>user\nWho are you?<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert tokenizer.decode(conversation.chosen) == "I am Orion.<|im_end|>\n"
-    assert (
-        tokenizer.decode(text.prompt + text.rejected) == "one two one one<|im_end|>"
-    )  # text ends as TRL ends it
+    assert tokenizer.decode(conversation.chosen.tokens) == "I am Orion.<|im_end|>\n"
+    assert tokenizer.decode(ids(text.rejected)) == "one two one one<|im_end|>"  # text ends as TRL ends it
 
 
 def test_a_pair_that_does_not_fit_is_left_out_and_a_long_one_is_cut(two):
     _, _, tokenizer = two
     whole = encode_pairs(tokenizer, PAIRS[:1])[0]
-    cut = encode_pairs(tokenizer, PAIRS[:1], max_length=len(whole.prompt) + 2)[0]
-    assert (cut.chosen, cut.rejected) == (whole.chosen[:2], whole.rejected[:2])
-    assert encode_pairs(tokenizer, PAIRS[:1], max_length=len(whole.prompt)) == []
+    size = len(whole.chosen.prompt)
+    cut = encode_pairs(tokenizer, PAIRS[:1], max_length=size + 4)[0]
+    assert (cut.chosen.tokens, cut.rejected.tokens) == (whole.chosen.tokens[:4], whole.rejected.tokens[:4])
+    assert encode_pairs(tokenizer, PAIRS[:1], max_length=size) == []
+
+
+def test_keep_end_keeps_the_end_of_each_side(two):
+    _, _, tokenizer = two
+    [whole] = encode_pairs(tokenizer, PAIRS[:1])
+    length = len(ids(whole.rejected)) - 2
+    [cut] = encode_pairs(tokenizer, PAIRS[:1], max_length=length, truncation_mode="keep_end")
+    for short, long in ((cut.chosen, whole.chosen), (cut.rejected, whole.rejected)):
+        assert ids(short) == ids(long)[-length:]
+        assert short.tokens == long.tokens
+    # A prompt that does not fit is no reason to leave the pair out: the prompt goes first, then the beginning of the completions.
+    [ends] = encode_pairs(tokenizer, PAIRS[:1], max_length=4, truncation_mode="keep_end")
+    assert ids(ends.chosen) == ids(whole.chosen)[-4:]
+    assert len(ends.chosen.tokens) == 3, "nothing predicts the first token that is left"
 
 
 def test_implicit_rewards_are_beta_times_the_change_in_log_probability(two):
@@ -124,7 +141,11 @@ def test_implicit_rewards_are_beta_times_the_change_in_log_probability(two):
         rewards = []
         for side in (pair.chosen, pair.rejected):
             new, old = (
-                float(plain_log_probs(model, pair.prompt, side)[range(len(side)), list(side)].sum())
+                float(
+                    plain_log_probs(model, side.prompt, side.tokens)[
+                        range(len(side.tokens)), list(side.tokens)
+                    ].sum()
+                )
                 for model in (after, before)
             )
             rewards.append(0.3 * (new - old))

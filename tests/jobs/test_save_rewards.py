@@ -76,6 +76,27 @@ def test_rewards_are_beta_times_the_change_of_log_probabilities(base, pairs, tmp
     assert max(abs(one["margin"]) for one in saved) > 0.01
 
 
+@pytest.mark.parametrize("engine", ["shared-prefix", "trl"])
+@pytest.mark.filterwarnings("ignore:The `'keep_end'` truncation mode:FutureWarning")  # so says TRL
+@pytest.mark.parametrize(("mode", "max_length"), [("keep_end", 8), ("keep_end", 11), ("keep_start", 6)])
+def test_the_rewards_of_cut_pairs_are_those_of_the_tokens_trained_on(
+    base, pairs, tmp_path, mode, max_length, engine
+):
+    result = train(
+        config(
+            base, pairs, tmp_path, eval_dataset=str(pairs), truncation_mode=mode, max_length=max_length,
+            engine=engine, eval_steps=3, allow_drops=True, dtype="float32",
+        )
+    )  # fmt: skip
+    assert result.training.engine == engine
+    theirs = [one for one in result.training.history if "eval_rewards/margins" in one][-1]
+    assert theirs["step"] == result.training.steps == 3
+    ours = result.comparison.margins.rewards
+    assert len(ours) == result.data.eval_pairs
+    assert sum(ours) / len(ours) == pytest.approx(theirs["eval_rewards/margins"], abs=1e-5)
+    assert abs(sum(ours)) > 0.005
+
+
 def test_without_held_out_pairs_it_stops_before_training(base, pairs, tmp_path):
     with pytest.raises(ConfigError, match="--save-rewards: there are no held-out pairs"):
         train(config(base, pairs, tmp_path, save_rewards=str(tmp_path / "r.jsonl")))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
+import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from experiment import say
 
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +37,7 @@ def read_tables(files: list[Path]) -> list[Measured]:
 
     Raises:
         DataError: With row and column, for a letter outside of the alphabet, sites of unequal length, a value that
-            is no number, or one condition only in a table that has a column for it.
+            is no number, or one condition only in a table that has a column for it; by line, for what is no text.
     """
     rows: list[Measured] = []
     for file in files:
@@ -60,47 +62,72 @@ def read_table(file: Path) -> list[Measured]:
     Raises:
         DataError: As `read_tables`.
     """
-    with _open(file) as stream:
-        reader = csv.DictReader(stream)
-        columns = reader.fieldnames or []
-        if "ss" in columns and any(name.startswith("elp1_") for name in columns):
-            conditions = [name for name in columns if name.startswith("elp1_")]
-            rows = list(_wide(file, reader, conditions))
-        elif {"x", "y"} <= set(columns):
-            name = file.name.split(".")[0].replace("_data", "").upper()
-            rows = [
-                _measured(file, number, row, sequence="x", condition=name, value="y")
-                for number, row in _numbered(reader)
-            ]
-        elif {"sequence", "condition", "value"} <= set(columns):
-            rows = [
-                _measured(
-                    file,
-                    number,
-                    row,
-                    sequence="sequence",
-                    condition=_condition(file, number, row),
-                    value="value",
-                )
-                for number, row in _numbered(reader)
-            ]
-            _need_two_conditions(file, rows)
-        else:
-            raise DataError(
-                f"{file} row 1: the columns {', '.join(columns) or '(none)'} are no layout that is known.",
-                hint="Known are sequence,condition,value; ss,elp1_...; and set,tot_ct,ex_ct,y,x.",
-            )
+    reader = csv.DictReader(io.StringIO(_text(file), newline=""))
+    try:
+        rows = _rows(file, reader)
+    except csv.Error as error:
+        raise DataError(
+            f"{file} line {reader.reader.line_num}: {error}.",
+            hint="Is a quotation mark missing on this line or before it?",
+        ) from None
     if not rows:
         raise DataError(f"{file} row 2: there are no rows below the header.")
     return rows
 
 
-def _open(file: Path) -> TextIO:
-    if not file.is_file():
-        raise DataError(f"{file}: there is no such file.")
-    if file.suffix == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8-sig", newline="")
-    return file.open(encoding="utf-8-sig", newline="")
+def _rows(file: Path, reader: csv.DictReader) -> list[Measured]:
+    columns = reader.fieldnames or []
+    if "ss" in columns and any(name.startswith("elp1_") for name in columns):
+        conditions = [name for name in columns if name.startswith("elp1_")]
+        return list(_wide(file, reader, conditions))
+    if {"x", "y"} <= set(columns):
+        name = file.name.split(".")[0].replace("_data", "").upper()
+        return [
+            _measured(file, number, row, sequence="x", condition=name, value="y")
+            for number, row in _numbered(reader)
+        ]
+    if {"sequence", "condition", "value"} <= set(columns):
+        rows = [
+            _measured(
+                file,
+                number,
+                row,
+                sequence="sequence",
+                condition=_condition(file, number, row),
+                value="value",
+            )
+            for number, row in _numbered(reader)
+        ]
+        _need_two_conditions(file, rows)
+        return rows
+    raise DataError(
+        f"{file} row 1: the columns {', '.join(columns) or '(none)'} are no layout that is known.",
+        hint="Known are sequence,condition,value; ss,elp1_...; and set,tot_ct,ex_ct,y,x.",
+    )
+
+
+def _text(file: Path) -> str:
+    try:
+        if not file.is_file():
+            raise DataError(f"{file}: there is no such file.")
+        data = file.read_bytes()
+        if file.suffix == ".gz":
+            data = gzip.decompress(data)
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{file} line {line}: is not UTF-8 text.", hint="Save the table as CSV in UTF-8."
+        ) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file}: cannot be read ({first_line(error)}).") from None
+    if (at := text.find("\0")) >= 0:
+        line = text.count("\n", 0, at) + 1
+        raise DataError(
+            f"{file} line {line}: has a NUL byte, which no table of text has.",
+            hint="Save the table as CSV in UTF-8.",
+        )
+    return text
 
 
 def _numbered(reader: csv.DictReader) -> Iterator[tuple[int, dict[str, str]]]:
