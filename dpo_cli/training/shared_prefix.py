@@ -7,13 +7,13 @@ head on completion tokens only (`completion_head`). TRL's loss, metrics and opti
 
 How to call it::
 
-    trainer = DPOTrainer(...)                       # TRL's own class, or `EngineTrainer` (reference.py)
+    trainer = DPOTrainer(...)                       # TRL's own class; `EngineTrainer` does all of this by itself
     reason = install_shared_prefix(trainer)         # before trainer.train()
     if reason is not None:                          # None: the engine runs
         ...say once: "trl engine: {reason}"         # nothing was changed, TRL's forward runs
 
-Whatever is not known to be covered is decided by trying: both forwards score the same small made-up
-pairs, and the engine is used only where they agree. Numbers never change silently.
+Whatever is not known to be covered is decided by trying (`trial`): both forwards score the same small
+made-up pairs, and the engine is used only where they agree. Numbers never change silently.
 """
 
 # ruff: noqa: ANN401, SLF001 - transformers' and trl's objects are Any to mypy, and the seam is not all public
@@ -28,23 +28,20 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from dpo_cli.training.completion_head import HeadSettings, score_tokens
-from dpo_cli.training.packing import IGNORED_LABEL, PackedPairs, is_right_padded, pack_pairs
+from dpo_cli.training.packing import PackedPairs, is_right_padded, pack_pairs
 from dpo_cli.training.segment_attention import (
     LAYOUT_ARGUMENT,
-    PackedAttentionError,
     packed_forward,
     plug_in,
     plug_out,
 )
+from dpo_cli.training.trial import reason_by_trial
 
 if TYPE_CHECKING:
     from trl import DPOTrainer
 
 ENGINE_VERSION = 1
 """Raised whenever the engine's numbers may change; part of the key of cached reference log-probabilities."""
-
-TRIAL_PROMPT = 5
-_TRIAL_ERRORS = (PackedAttentionError, TypeError, ValueError, AttributeError, KeyError, RuntimeError)
 
 
 def install_shared_prefix(trainer: DPOTrainer) -> str | None:
@@ -65,13 +62,14 @@ def install_shared_prefix(trainer: DPOTrainer) -> str | None:
     outputs = frozenset(
         {"entropy", "mean_logits", "is_top1"} | ({"log_sum_sq_probs"} if trainer.use_weighting else set())
     )
+    autocast = trainer.accelerator.autocast
     installed: list[Any] = []
     for model in models:
         # The policy is called inside of the trainer's autocast; a reference was wrapped in its own, which is replaced here.
         reason = (
-            install_forward(model, outputs)
+            install_forward(model, outputs, called_in=autocast)
             if model is policy
-            else install_forward(model, frozenset(), trainer.accelerator.autocast)
+            else install_forward(model, frozenset(), autocast)
         )
         if reason is not None:
             for done in installed:
@@ -82,7 +80,7 @@ def install_shared_prefix(trainer: DPOTrainer) -> str | None:
 
 
 def install_forward(
-    model: Any, outputs: frozenset[str], autocast: Any = contextlib.nullcontext
+    model: Any, outputs: frozenset[str], autocast: Any = contextlib.nullcontext, *, called_in: Any = None
 ) -> str | None:
     """Replace the fused forward of one causal LM (see `install_shared_prefix`).
 
@@ -90,6 +88,7 @@ def install_forward(
         model: A transformers causal LM that TRL has given a fused LM head, adapters inside allowed.
         outputs: The fields TRL will read besides `log_probs`.
         autocast: A function that returns the context to run the forward in.
+        called_in: A function that returns the context in which the model will be called, if there is one.
 
     Returns:
         None, or the reason why the model stays as it was.
@@ -102,7 +101,7 @@ def install_forward(
     plug_in(text_config)
     model.forward = types.MethodType(_forward_in_place_of(before, outputs, autocast, text_config), model)
     model._forward_before_engine = before
-    reason = _reason_by_trial(model, before, autocast)
+    reason = reason_by_trial(model, before, (autocast, called_in or autocast))
     if reason is not None:
         remove_forward(model)
     return reason
@@ -214,6 +213,7 @@ def _reason_by_settings(trainer: Any) -> str | None:
         ),
         (bool(dropping), "dropout is on, and a shared prompt can have only one dropout mask"),
         (bool(getattr(config, "attention_dropout", 0.0)), "the model's config has attention dropout"),
+        (bool(getattr(config, "layerdrop", 0.0)), "the model's config drops layers at random"),
         (trainer.is_fsdp_enabled, "FSDP shards the weights"),
         (trainer.is_deepspeed_enabled, "DeepSpeed wraps the model"),
         (parallel is not None and parallel.total_size > 1, "tensor, context or sequence parallelism"),
@@ -237,40 +237,3 @@ def _reason_by_config(model: Any, config: Any) -> str | None:
         ),
     )
     return next((f"{config.model_type}: {reason}" for applies, reason in checks if applies), None)
-
-
-def _reason_by_trial(model: Any, before: Any, autocast: Any) -> str | None:
-    """Let both forwards score made-up pairs; a difference or an error is a reason not to use the engine."""
-    name = model.config.get_text_config().model_type
-    batch = _trial_batch(model)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), autocast():
-            coarse = model.dtype != torch.float32 or torch.is_autocast_enabled(model.device.type)
-            expected = before(**batch, fused_lm_head=True).log_probs
-            found = model.forward(**batch, fused_lm_head=True).log_probs
-    except _TRIAL_ERRORS as error:
-        return f"{name}: {type(error).__name__}: {error}"
-    finally:
-        model.train(training)
-    tolerance = 5e-2 if coarse else 1e-4
-    if not torch.allclose(found.float(), expected.float(), rtol=tolerance, atol=tolerance):
-        worst = float((found - expected).abs().max())
-        return f"{name}: a trial differed from TRL's forward by {worst:.2g} in a token's log-probability"
-    return None
-
-
-def _trial_batch(model: Any) -> dict[str, Any]:
-    """Two pairs of 9 to 16 arbitrary tokens: a common beginning, none at all, different lengths."""
-    vocabulary = model.get_output_embeddings().weight.shape[0]
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, vocabulary, (4, 16), generator=generator)
-    ids[2, :9] = ids[0, :9]
-    lengths = torch.tensor([16, 9, 13, 15])
-    mask = (torch.arange(16) < lengths[:, None]).long()
-    labels = ids.masked_fill((torch.arange(16) < TRIAL_PROMPT) | (mask == 0), IGNORED_LABEL)
-    device = model.get_input_embeddings().weight.device
-    return {
-        "input_ids": ids.to(device), "attention_mask": mask.to(device), "labels": labels.to(device), "use_cache": False,
-    }  # fmt: skip

@@ -6,20 +6,22 @@ import pytest
 import torch
 from datasets import Dataset
 from engine.parity import VOCABULARY, Prepared, make_model, pairs, tokenizer, train, worst_difference
-from peft import PromptTuningConfig
+from peft import LoraConfig, PromptTuningConfig
 from transformers import AutoConfig, AutoModelForCausalLM
 from trl import DPOConfig
 
-from dpo_cli.training import segment_attention, shared_prefix
-from dpo_cli.training.segment_attention import PREFIX
+from dpo_cli.training import packing, segment_attention, shared_prefix
+from dpo_cli.training.segment_attention import PREFIX, SegmentAttention
 from dpo_cli.training.shared_prefix import install_shared_prefix
+from dpo_cli.training.trial import matmul_precision
 
 
 def build(tmp_path, model, *, peft_config=None, **settings):
-    args = DPOConfig(
-        output_dir=str(tmp_path), report_to="none", bf16=False, use_cpu=True, activation_checkpointing=False,
-        max_length=None, **settings,
-    )  # fmt: skip
+    defaults = {
+        "output_dir": str(tmp_path), "report_to": "none", "bf16": False, "use_cpu": True, "activation_checkpointing": False,
+        "max_length": None,
+    }  # fmt: skip
+    args = DPOConfig(**(defaults | settings))
     return Prepared(
         model=model, ref_model=None if peft_config else copy.deepcopy(model), args=args, peft_config=peft_config,
         train_dataset=Dataset.from_list(pairs()), processing_class=tokenizer(),
@@ -28,9 +30,11 @@ def build(tmp_path, model, *, peft_config=None, **settings):
 
 def fallback(tmp_path, model, **settings):
     trainer = build(tmp_path, model, **settings)
-    before = trainer.model.forward
+    before, random, mode = trainer.model.forward, torch.get_rng_state(), trainer.model.training
     reason = install_shared_prefix(trainer)
     assert trainer.model.forward == before, "a trainer that falls back must be left as it was"
+    assert torch.equal(torch.get_rng_state(), random)
+    assert trainer.model.training == mode
     implementation = trainer.model.config._attn_implementation
     assert implementation is None or not implementation.startswith(PREFIX)
     return reason
@@ -81,6 +85,92 @@ def test_an_attention_that_is_wrong_is_found_by_trying(tmp_path, monkeypatch):
     assert "differed" in fallback(tmp_path, make_model("llama"))
 
 
+def test_long_rows_are_tried_and_their_backward_pass_too(tmp_path, monkeypatch):
+    right = SegmentAttention.backward
+
+    def wrong(ctx, grad):
+        to_query, to_key, *others = right(ctx, grad)
+        return to_query, 1.5 * to_key, *others
+
+    monkeypatch.setattr(SegmentAttention, "backward", staticmethod(wrong))
+    assert "backward" in fallback(tmp_path, make_model("llama"))
+
+
+def test_a_wide_window_is_tried_on_short_rows(tmp_path, monkeypatch):
+    right = segment_attention.attend_rows
+    monkeypatch.setattr(
+        segment_attention, "attend_rows", lambda *args, **kw: right(*args, **(kw | {"window": None}))
+    )
+    model = make_model("gemma2", sliding_window=300)
+    assert "differed" in fallback(tmp_path, model)
+    assert model.config.sliding_window == 300
+    assert {layer.self_attn.sliding_window for layer in model.model.layers} == {300, None}
+
+
+def test_mixed_precision_is_tried_beside_full_precision(tmp_path, monkeypatch):
+    right, seen = segment_attention.attend_rows, []
+
+    def full_only(query, *args, **kw):
+        seen.append(query.dtype)
+        if query.dtype != torch.float32:
+            raise RuntimeError("no such kernel")
+        return right(query, *args, **kw)
+
+    monkeypatch.setattr(segment_attention, "attend_rows", full_only)
+    # With adapters there is no reference model that would be tried, too.
+    lora = LoraConfig(r=2, target_modules="all-linear")
+    assert "no such kernel" in fallback(tmp_path, make_model("llama"), peft_config=lora, bf16=True)
+    assert set(seen) == {torch.float32, torch.bfloat16}
+
+
+OPT = {
+    "hidden_size": 16,
+    "word_embed_proj_dim": 16,
+    "ffn_dim": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+
+
+def test_dropout_that_is_no_module_is_found_by_trying(tmp_path):
+    assert "dropout" in fallback(tmp_path, from_config("opt", **OPT))
+    assert "drops layers" in fallback(tmp_path, from_config("opt", dropout=0.0, layerdrop=0.5, **OPT))
+
+
+def test_random_numbers_that_are_drawn_for_nothing_are_no_dropout(tmp_path, monkeypatch):
+    model = from_config("opt", dropout=0.0, **OPT)
+    right, drawn = model.model.forward, []
+
+    def drawing(*args, **kwargs):
+        drawn.append(torch.rand(1))
+        return right(*args, **kwargs)
+
+    trainer = build(tmp_path, model)
+    monkeypatch.setattr(model.model, "forward", drawing)
+    assert install_shared_prefix(trainer) is None
+    assert drawn
+
+
+def test_a_model_that_refuses_a_packed_row_is_a_reason(tmp_path, monkeypatch):
+    model = make_model("llama")
+    right = model.model.forward
+
+    def strict(*args, **kwargs):
+        if "packed_pairs" in kwargs:
+            raise ValueError("packed_pairs?")
+        return right(*args, **kwargs)
+
+    trainer = build(tmp_path, model)
+    monkeypatch.setattr(model.model, "forward", strict)
+    assert "packed_pairs?" in install_shared_prefix(trainer)
+
+
+def test_a_mistake_in_the_engine_is_no_reason(tmp_path, monkeypatch):
+    monkeypatch.delattr(packing.PackedPairs, "to_rows")
+    with pytest.raises(AttributeError, match="to_rows"):
+        install_shared_prefix(build(tmp_path, make_model("llama")))
+
+
 def test_a_layout_that_leaks_between_siblings_is_found_by_trying(tmp_path, monkeypatch):
     def leaky(*args, **kwargs):
         packed = shared_packing(*args, **kwargs)
@@ -120,3 +210,16 @@ def test_a_fallback_run_gives_trls_numbers(tmp_path):
     ]
     assert "bloom" in runs[0][2]
     assert worst_difference(runs[0][1], runs[1][1])[0] == 0
+
+
+def test_what_products_of_fp32_numbers_are_rounded_to():
+    assert matmul_precision("cpu") == "ieee"
+    try:
+        for setting, rounded in (("high", "tf32"), ("medium", "bf16"), ("highest", "ieee")):
+            torch.set_float32_matmul_precision(setting)
+            assert matmul_precision("cpu") == rounded
+        torch.backends.cuda.matmul.allow_tf32 = True  # the older way to ask for it
+        assert matmul_precision("cuda") == "tf32"
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")
