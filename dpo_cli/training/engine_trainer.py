@@ -10,25 +10,28 @@ key leaves out `ld_alpha` and truncation.
 
 from __future__ import annotations
 
+import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 import trl
-from accelerate.utils import gather_object
 from datasets import Dataset
 from trl import DPOTrainer
 
-from dpo_cli.errors import TrainingError
+from dpo_cli.errors import ConfigError, TrainingError
 from dpo_cli.training.reference import (
     ReferenceCache,
     Truncation,
     batches_by_length,
+    model_code,
     model_key,
     pair_key,
     reference_weights,
 )
 from dpo_cli.training.shared_prefix import ENGINE_VERSION, install_shared_prefix
+from dpo_cli.training.trial import matmul_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +41,9 @@ REFERENCE_TOKENS = 8192
 """Tokens of one reference forward: enough to keep the processor busy, less memory than a training step takes."""
 
 REFERENCE_PAIRS = 256
+
+SAVE_SECONDS = 180.0
+"""How often references are written to disk while they are computed: a million pairs take some seconds to write."""
 
 
 class EngineTrainer(DPOTrainer):
@@ -54,8 +60,8 @@ class EngineTrainer(DPOTrainer):
     Attributes:
         engine: What runs: `shared-prefix` or `trl`.
         fallback_reason: Why `trl` runs although `shared-prefix` was asked for; None otherwise.
-        references_computed: Pairs whose reference was computed in this run.
-        references_found: Pairs whose reference was found on disk.
+        references_computed: Distinct pairs whose reference was computed in this run.
+        references_found: Distinct pairs whose reference was found on disk.
     """
 
     def __init__(
@@ -89,63 +95,75 @@ class EngineTrainer(DPOTrainer):
         """Add `ref_chosen_logps` and `ref_rejected_logps`, from disk where they are known."""
         if not isinstance(dataset, Dataset):
             return super()._precompute_ref_logps(dataset, name, batch_size)
+        if self.accelerator.num_processes > 1:
+            raise ConfigError(
+                f"references are computed by one process, and there are {self.accelerator.num_processes}",
+                hint="Start training without torchrun and accelerate launch.",
+            )
         self._decide_engine()
         truncation = Truncation(self.args.max_length, self.args.truncation_mode)
         columns = dataset.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]).to_dict()
         pairs = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         keys = [pair_key(pair, truncation) for pair in pairs]
-        cache = ReferenceCache(self._reference_key(), self._cache_folder, self._notice)
+        cache = ReferenceCache(self._reference_key, self._cache_folder, self._notice)
         known = cache.load()
         missing = {key: index for index, key in enumerate(keys) if key not in known}
         self.references_computed += len(missing)
-        self.references_found += len(keys) - len(missing)
+        self.references_found += len(known.keys() & set(keys))
         if missing:
-            known |= self._compute_references([pairs[i] for i in missing.values()], list(missing), batch_size)
-            if self.accelerator.is_main_process:
-                cache.save(known)
+            known |= self._compute_references(
+                [pairs[i] for i in missing.values()], list(missing), batch_size, cache
+            )
         for column, side in (("ref_chosen_logps", 0), ("ref_rejected_logps", 1)):
             dataset = dataset.add_column(column, [known[key][side] for key in keys])
         return dataset
 
+    @cached_property
     def _reference_key(self) -> str:
+        """The key of the reference, which does not change while this trainer lives: its weights are read once."""
         model = self.model if self.ref_model is None else self.ref_model
         adapters = getattr(model, "peft_config", {})
         circumstances = {
             "ld_alpha": self.ld_alpha,
-            "precision": self.accelerator.mixed_precision,
+            "precision": [self.accelerator.mixed_precision, matmul_precision(self.accelerator.device.type)],
             "device": self.accelerator.device.type,
-            "engine": [self.engine, ENGINE_VERSION if self.engine == "shared-prefix" else trl.__version__],
-            "versions": [torch.__version__, transformers.__version__],
+            "engine": [self.engine, ENGINE_VERSION if self.engine == "shared-prefix" else None],
+            "versions": [torch.__version__, transformers.__version__, trl.__version__],
+            "code": model_code(model.get_base_model() if adapters else model),
             "adapter": adapters["ref"].to_dict() if "ref" in adapters else None,
         }
         return model_key(reference_weights(model), model.config.to_dict(), circumstances)
 
     def _compute_references(
-        self, pairs: list[dict[str, list[int]]], keys: list[bytes], batch_size: int
+        self, pairs: list[dict[str, list[int]]], keys: list[bytes], batch_size: int, cache: ReferenceCache
     ) -> dict[bytes, tuple[float, float]]:
-        """Score pairs with the reference, in groups of similar length, shared out over processes."""
+        """Score pairs with the reference, in groups of similar length, and keep what is done on disk."""
         lengths = [len(p["prompt_ids"]) + max(len(p["chosen_ids"]), len(p["rejected_ids"])) for p in pairs]
         limit = self.args.max_length or max(lengths)
         most = REFERENCE_PAIRS if self.engine == "shared-prefix" else batch_size
         groups = batches_by_length([min(n, limit) for n in lengths], REFERENCE_TOKENS, most)
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
         model = self.model if self.ref_model is None else self.ref_model
-        found: list[tuple[int, float, float]] = []
-        training, done = model.training, 0
+        found: dict[bytes, tuple[float, float]] = {}
+        training, saved = model.training, time.monotonic()
         model.eval()
-        for group in groups[rank::world]:
-            batch = self.data_collator([pairs[i] for i in group])
-            batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
-            chosen, rejected = (side.float().cpu() for side in self.compute_ref_log_probs(model, batch))
-            if not bool(torch.isfinite(chosen + rejected).all()):
-                raise TrainingError(
-                    "The reference model's log-probabilities are not finite.",
-                    hint="Check the model's weights, or train in fp32 (dtype).",
-                )
-            found += zip(group, chosen.tolist(), rejected.tolist(), strict=True)
-            done += len(group)
-            if self._on_reference is not None:
-                self._on_reference(done * world if done < len(pairs) else len(pairs), len(pairs))
-        model.train(training)
-        gathered = gather_object(found) if world > 1 else found
-        return {keys[i]: (chosen, rejected) for i, chosen, rejected in gathered}
+        try:
+            for group in groups:
+                batch = self.data_collator([pairs[i] for i in group])
+                batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+                chosen, rejected = (side.float().cpu() for side in self.compute_ref_log_probs(model, batch))
+                if not bool(torch.isfinite(chosen + rejected).all()):
+                    raise TrainingError(
+                        "The reference model's log-probabilities are not finite.",
+                        hint="Check the model's weights, or train in fp32 (dtype).",
+                    )
+                scores = zip(chosen.tolist(), rejected.tolist(), strict=True)
+                found |= dict(zip([keys[i] for i in group], scores, strict=True))
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    cache.add(found)
+                    saved = time.monotonic()
+                if self._on_reference is not None:
+                    self._on_reference(len(found), len(pairs))
+        finally:
+            model.train(training)
+            cache.add(found)  # also what an interrupted run has computed
+        return found

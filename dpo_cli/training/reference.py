@@ -5,7 +5,7 @@ log-probabilities: they are computed once, with no second copy of the weights in
 pair. Another beta, learning rate, loss, LoRA rank, seed, split or order of the same pairs finds them.
 
 A stored value is found again only under everything that determines it (`model_key` and `pair_key`), and
-a file is believed only if its checksum holds.
+a file is believed only if its checksum holds. Runs that write at the same time add to each other's values.
 """
 
 # ruff: noqa: ANN401 - transformers' models are Any to mypy
@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import os
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +30,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
+from transformers.dynamic_module_utils import get_relative_import_files
 
 KEY_BYTES = 32
+LOCK_SECONDS = 10.0
+"""How long to wait for another run that writes, before going on without the lock: one write takes far less."""
+
 FORMAT = 1
 CONFIG_WITHOUT_EFFECT = frozenset({
     "_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype", "pad_token_id", "bos_token_id",
@@ -100,6 +107,28 @@ def _plain(value: object) -> object:
     return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else str(value)
 
 
+def model_code(model: Any) -> str | None:
+    """A SHA-256 of the source of a model that brings its own code; None for one of transformers, which has a version.
+
+    Args:
+        model: A bare model, adapters taken off.
+    """
+    kind = type(model)
+    package = kind.__module__.partition(".")[0]
+    if package == "transformers":
+        return None
+    try:
+        file = inspect.getfile(kind)
+    except (TypeError, OSError):  # defined in a session without a file
+        return None
+    # Of remote code transformers keeps every file that it imports in one folder.
+    imported = get_relative_import_files(file) if package == "transformers_modules" else []
+    digest = hashlib.sha256()
+    for source in sorted({file, *imported}, key=os.path.basename):
+        digest.update(Path(source).read_bytes())
+    return digest.hexdigest()
+
+
 def reference_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Names and tensors of what TRL uses as the reference of a policy that has not been trained yet.
 
@@ -137,41 +166,81 @@ class ReferenceCache:
 
     def load(self) -> dict[bytes, tuple[float, float]]:
         """Pair key to (chosen, rejected) log-probability; empty when there is no file, or a damaged one."""
+        return self._read(self._notice)
+
+    def add(self, entries: Mapping[bytes, tuple[float, float]]) -> None:
+        """Keep entries beside those on disk, also those that another run has put there since `load`.
+
+        The file is replaced at once: a reader sees the old one or the new one, never a part.
+        """
+        if not entries:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(self.path.parent / "lock"):
+                self._replace(self._read(lambda _: None) | dict(entries))
+        except OSError as error:
+            self._notice(f"Reference log-probabilities are not kept: {error}.")
+
+    def _read(self, notice: Callable[[str], None]) -> dict[bytes, tuple[float, float]]:
         try:
             content = self.path.read_bytes()
         except FileNotFoundError:
             return {}
         except OSError as error:
-            self._notice(
+            notice(
                 f"The stored reference log-probabilities cannot be read ({error}); they are computed again."
             )
             return {}
         try:
             keys, values = _verified(content)
         except (SafetensorError, KeyError, ValueError) as error:
-            self._notice(f"{self.path} is damaged ({error}); reference log-probabilities are computed again.")
+            notice(f"{self.path} is damaged ({error}); reference log-probabilities are computed again.")
             return {}
         return {key.tobytes(): (float(a), float(b)) for key, (a, b) in zip(keys, values, strict=True)}
 
-    def save(self, entries: Mapping[bytes, tuple[float, float]]) -> None:
-        """Replace the file at once; a reader sees the old one or the new one, never a part."""
+    def _replace(self, entries: Mapping[bytes, tuple[float, float]]) -> None:
         keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(-1, KEY_BYTES)
         values = np.asarray(list(entries.values()), dtype=np.float32).reshape(-1, 2)
         body = save_arrays({"keys": keys, "log_probs": values})
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=self.path.parent, suffix=".part")
-        except OSError as error:
-            self._notice(f"Reference log-probabilities are not kept: {error}.")
-            return
+        descriptor, name = tempfile.mkstemp(dir=self.path.parent, suffix=".part")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(body + hashlib.sha256(body).digest())
             Path(name).replace(self.path)
-        except OSError as error:
-            self._notice(f"Reference log-probabilities are not kept: {error}.")
+        finally:
             with contextlib.suppress(OSError):
-                Path(name).unlink()
+                Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file; go on without it where there are no locks, or where nobody lets go of it.
+
+    What is lost without it is at worst the entries of a run that writes at the same moment: files are replaced whole.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            _take_lock(held.enter_context(path.open("ab")).fileno())
+        yield
+
+
+def _take_lock(descriptor: int) -> None:
+    """Lock an open file until it is closed; wait for another holder, but not for ever."""
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _verified(content: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -1,25 +1,27 @@
 """Stored reference log-probabilities: found again exactly when nothing that determines them has changed."""
 
 import copy
-import os
+import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from datasets import Dataset
 from engine.parity import make_model, pairs, tokenizer, train
 from peft import LoraConfig, get_peft_model
+from transformers import LlamaForCausalLM
 from trl import DPOConfig
 
-from dpo_cli.errors import TrainingError
-from dpo_cli.training import engine_trainer
+from dpo_cli.errors import ConfigError, TrainingError
+from dpo_cli.training import engine_trainer, reference
 from dpo_cli.training.engine_trainer import EngineTrainer
 from dpo_cli.training.reference import (
     ReferenceCache,
     Truncation,
     batches_by_length,
-    cache_folder,
     model_key,
     pair_key,
     reference_weights,
@@ -40,7 +42,17 @@ class Session:
         self.folder, self.notices = folder, []
         self.model = make_model("llama")
 
-    def trainer(self, rows=None, *, model=None, peft_config=None, engine="shared-prefix", **settings):
+    def trainer(
+        self,
+        rows=None,
+        *,
+        eval_rows=None,
+        model=None,
+        peft_config=None,
+        engine="shared-prefix",
+        on_reference=None,
+        **settings,
+    ):
         defaults = {
             "output_dir": str(self.folder / "out"), "per_device_train_batch_size": 4, "max_steps": 2, "report_to": "none",
             "save_strategy": "no", "bf16": False, "use_cpu": True, "activation_checkpointing": False, "max_length": None,
@@ -50,11 +62,13 @@ class Session:
             model=copy.deepcopy(self.model) if model is None else model,
             args=DPOConfig(**{**defaults, **settings}),
             train_dataset=Dataset.from_list(pairs() if rows is None else rows),
+            eval_dataset=None if eval_rows is None else Dataset.from_list(eval_rows),
             processing_class=tokenizer(),
             peft_config=peft_config,
             engine=engine,
             cache_folder=self.folder / "cache",
             notice=self.notices.append,
+            on_reference=on_reference,
         )
 
     def computed(self, *args, **kwargs):
@@ -112,7 +126,7 @@ def test_what_matters_does_not(session, other):
     assert session.computed(rows, **other) == 0
 
 
-@pytest.mark.parametrize("change", ["weights", "config", "library", "engine version"])
+@pytest.mark.parametrize("change", ["weights", "config", "transformers", "trl", "engine version", "TF32"])
 def test_another_model_or_version_does_not(session, change, monkeypatch):
     assert session.computed() == COUNT
     if change == "weights":
@@ -120,8 +134,10 @@ def test_another_model_or_version_does_not(session, change, monkeypatch):
             session.model.model.norm.weight[3] += 1e-6
     if change == "config":
         session.model.config.rms_norm_eps = 1e-5
-    if change == "library":
-        monkeypatch.setattr(engine_trainer.transformers, "__version__", "5.99.0")
+    if change in ("transformers", "trl"):
+        monkeypatch.setattr(getattr(engine_trainer, change), "__version__", "5.99.0")
+    if change == "TF32":
+        monkeypatch.setattr(engine_trainer, "matmul_precision", lambda _: "tf32")
     if change == "engine version":
         monkeypatch.setattr(engine_trainer, "ENGINE_VERSION", 99)
     assert session.computed() == COUNT
@@ -193,25 +209,92 @@ def test_a_damaged_file_is_computed_again_and_said(session, how):
     assert session.computed() == 0
 
 
-def test_values_that_are_no_numbers_are_not_believed(tmp_path):
-    cache = ReferenceCache("k", tmp_path)
-    cache.save({b"a" * 32: (float("nan"), 1.0)})
-    assert cache.load() == {}
-
-
 def test_a_folder_that_cannot_be_written_costs_only_the_cache(session):
     (session.folder / "cache").write_text("a file where the folder should be")
     assert session.computed() == COUNT
     assert any("not kept" in notice for notice in session.notices)
 
 
-def test_nothing_half_written_is_left(tmp_path, monkeypatch):
-    cache = ReferenceCache("k", tmp_path)
-    cache.save({b"a" * 32: (-1.0, -2.0)})
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    cache.save({b"b" * 32: (-3.0, -4.0)})
-    assert cache.load() == {b"a" * 32: (-1.0, -2.0)}
-    assert os.listdir(cache.path.parent) == ["k.safetensors"]  # noqa: PTH208
+def load_class(folder):
+    """The model class of a folder, as transformers loads code that comes with a model."""
+    name = "transformers_modules.toy.modeling_toy"
+    spec = importlib.util.spec_from_file_location(name, folder / "modeling_toy.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module.Toy
+
+
+def test_other_code_of_a_model_that_brings_its_own_does_not(session, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers_modules.toy.modeling_toy", None)
+    code = tmp_path / "modeling_toy.py"
+    code.write_text(
+        "from transformers import LlamaForCausalLM\n\n"
+        "class Toy(LlamaForCausalLM):\n"
+        "    def factor(self):\n"
+        "        from .scale import FACTOR\n"
+        "        return FACTOR\n"
+    )
+    (tmp_path / "scale.py").write_text("FACTOR = 1\n")
+    bare = LlamaForCausalLM(session.model.config)
+    assert reference.model_code(bare) is None
+    session.model.__class__ = load_class(tmp_path)
+    assert session.computed() == COUNT
+    assert session.computed() == 0
+    (tmp_path / "scale.py").write_text("FACTOR = 2\n")
+    assert session.computed() == COUNT
+    code.write_text(code.read_text() + "\n# changed\n")
+    assert session.computed() == COUNT
+    lora = LoraConfig(r=2, target_modules="all-linear")
+    assert session.computed(peft_config=lora) == 0
+
+
+def test_pairs_are_counted_once(session):
+    first = session.trainer(pairs() + pairs())
+    assert (first.references_computed, first.references_found) == (COUNT, 0)
+    again = session.trainer(pairs() + pairs())
+    assert (again.references_computed, again.references_found) == (0, COUNT)
+
+
+def test_held_out_pairs_do_not_hash_the_weights_again(session, monkeypatch):
+    right, calls = engine_trainer.model_key, []
+    monkeypatch.setattr(engine_trainer, "model_key", lambda *args: calls.append(1) or right(*args))
+    trainer = session.trainer(eval_rows=pairs(3, seed=5), eval_strategy="steps", eval_steps=1)
+    assert trainer.references_computed == COUNT + 3
+    assert len(calls) == 1
+
+
+def test_what_an_interrupted_run_has_computed_is_kept(session, monkeypatch):
+    monkeypatch.setattr(engine_trainer, "REFERENCE_PAIRS", 4)
+
+    def interrupt(done, _):
+        if done == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        session.trainer(on_reference=interrupt)
+    assert session.computed() == COUNT - 8
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(-1.0, [4, 8, 12]), (180.0, [0, 0, 0])])
+def test_references_are_kept_while_they_are_computed(session, monkeypatch, seconds, kept):
+    monkeypatch.setattr(engine_trainer, "REFERENCE_PAIRS", 4)
+    monkeypatch.setattr(engine_trainer, "SAVE_SECONDS", seconds)
+    on_disk = []
+
+    def look(*_):
+        files = list((session.folder / "cache").rglob("*.safetensors"))
+        on_disk.append(sum(len(ReferenceCache(f.stem, session.folder / "cache").load()) for f in files))
+
+    session.trainer(on_reference=look)
+    assert on_disk == kept
+    assert session.computed() == 0
+
+
+def test_several_processes_are_refused_in_words(session, monkeypatch):
+    monkeypatch.setattr(Accelerator, "num_processes", property(lambda _: 2))
+    with pytest.raises(ConfigError, match="one process"):
+        session.trainer()
 
 
 def test_a_reference_that_is_not_finite_stops_the_run(session):
@@ -225,13 +308,6 @@ def test_no_second_model_is_kept(session):
     trainer = session.trainer()
     assert trainer.ref_model is None
     assert trainer.engine == "shared-prefix"
-
-
-def test_the_folder_can_be_chosen(monkeypatch, tmp_path):
-    monkeypatch.setenv("DPO_CLI_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("DPO_CLI_CACHE")
-    assert cache_folder() == Path.home() / ".cache" / "dpo-cli"
 
 
 def test_the_key_takes_in_every_weight():
