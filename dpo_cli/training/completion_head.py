@@ -17,26 +17,18 @@ On CUDA TRL's own Triton function does the same work and is used as it is.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+
+from dpo_cli.training import vocabulary_tiles as tiles
+from dpo_cli.training.vocabulary_tiles import HeadSettings, Stats, project, tile
 
 KEEP_BYTES = 1 << 30
 """Keep unnormalised probabilities for the backward pass up to this size; above it tiles are computed again."""
 
 SCRATCH_BYTES = 1 << 28
 """Of a frozen head's probabilities, at most this much exists at a time."""
-
-TOKENS, COLUMNS = 1024, 2048
-"""Tile of the projection: 8 MiB in fp32, so that its reductions run from cache."""
-
-LOG2_E = 1.0 / math.log(2.0)
-"""Exponentials are taken as powers of two: `exp2` is vectorised on every processor, `exp` is several times slower."""
-
-SAFE_RISE = 30.0
-"""How far a logit may lie above a row's reference level before the row is rescaled (exp(88) overflows fp32)."""
 
 
 class TokenScores(NamedTuple):
@@ -55,28 +47,6 @@ class TokenScores(NamedTuple):
     log_sum_sq_probs: torch.Tensor | None = None
     mean_logits: torch.Tensor | None = None
     is_top1: torch.Tensor | None = None
-
-
-@dataclass(frozen=True)
-class HeadSettings:
-    """How hidden states become logits: `softcap * tanh(logit_scale * (h W' + b) / softcap)`."""
-
-    logit_scale: float = 1.0
-    softcap: float | None = None
-
-    def logits(self, raw: torch.Tensor) -> torch.Tensor:
-        """Apply scale and soft cap to raw fp32 products, in place."""
-        if self.logit_scale != 1.0:
-            raw.mul_(self.logit_scale)
-        if self.softcap is not None:
-            raw.div_(self.softcap).tanh_().mul_(self.softcap)
-        return raw
-
-    def slope(self, logits: torch.Tensor) -> torch.Tensor | float:
-        """Derivative of the final logits with respect to the raw products."""
-        if self.softcap is None:
-            return self.logit_scale
-        return (1 - (logits / self.softcap).square()) * self.logit_scale
 
 
 def score_tokens(
@@ -128,58 +98,6 @@ def _score_with_trl(
     return TokenScores(*scores)
 
 
-class _Stats:
-    """Running reductions over the vocabulary for one chunk of rows, all `[c]` fp32."""
-
-    def __init__(self, rows: int) -> None:
-        self.level = torch.zeros(rows)
-        self.highest = torch.full((rows,), -math.inf)
-        self.total = torch.zeros(rows)
-        self.weighted = torch.zeros(rows)
-        self.squares = torch.zeros(rows)
-        self.target_logit = torch.zeros(rows)
-        self.logit_sum = torch.zeros(rows)
-        self.is_top1 = torch.zeros(rows, dtype=torch.bool)
-
-    def see_target(self, logits: torch.Tensor, targets: torch.Tensor, start: int, *, top1: bool) -> None:
-        """Take in the highest logit and the target's, from one tile of raw fp32 logits `[c, v]`."""
-        tile_high = logits.amax(-1)
-        if top1:
-            # An earlier equal logit beats the target, a later higher one beats what led so far.
-            self.is_top1 &= tile_high <= self.highest
-        local = targets - start
-        rows = ((local >= 0) & (local < logits.shape[1])).nonzero().flatten()
-        if len(rows):
-            columns = local[rows]
-            found = logits[rows, columns]
-            self.target_logit[rows] = found
-            if top1:
-                leads = (found >= tile_high[rows]) & (found > self.highest[rows])
-                rows, columns, found = rows[leads], columns[leads], found[leads]
-                earlier = torch.arange(logits.shape[1]) < columns[:, None]
-                self.is_top1[rows] = ~((logits[rows] == found[:, None]) & earlier).any(-1)
-        self.highest = torch.maximum(self.highest, tile_high)
-
-    def add(self, shifted: torch.Tensor, exp: torch.Tensor, outputs: frozenset[str]) -> None:
-        """Add one tile: `shifted = (logits - level) log2(e)`, overwritten, and `exp = 2^shifted`, both `[c, v]` fp32."""
-        self.total += exp.sum(-1)
-        if "entropy" in outputs:
-            self.weighted += shifted.mul_(exp).sum(-1).mul_(1 / LOG2_E)
-        if "log_sum_sq_probs" in outputs:
-            self.squares += torch.mul(exp, exp, out=shifted).sum(-1)
-
-    def scores(self, outputs: frozenset[str], vocabulary: int) -> tuple[torch.Tensor | None, ...]:
-        """The fields of `TokenScores` in order."""
-        log_total = self.total.log()
-        return (
-            self.target_logit - self.level - log_total,
-            log_total - self.weighted / self.total if "entropy" in outputs else None,
-            self.squares.log() - 2 * log_total if "log_sum_sq_probs" in outputs else None,
-            self.logit_sum / vocabulary if "mean_logits" in outputs else None,
-            self.is_top1 if "is_top1" in outputs else None,
-        )
-
-
 class _ScoreTokens(torch.autograd.Function):
     """`score_tokens` on CPU; only `log_probs` is differentiable."""
 
@@ -202,7 +120,11 @@ class _ScoreTokens(torch.autograd.Function):
         keeps = trained and settings.softcap is None and size <= KEEP_BYTES
         direct = differentiate and not trained and settings.softcap is None
         kept = torch.empty(count, vocabulary, dtype=dtype) if keeps else None
-        chunk = min(TOKENS, max(1, SCRATCH_BYTES // (vocabulary * dtype.itemsize))) if direct else TOKENS
+        chunk = (
+            min(tiles.TOKENS, max(1, SCRATCH_BYTES // (vocabulary * dtype.itemsize)))
+            if direct
+            else tiles.TOKENS
+        )
         scratch = torch.empty(min(chunk, count), vocabulary, dtype=dtype) if direct else None
         slopes = torch.empty_like(hidden) if direct else None
         parts: list[tuple[torch.Tensor | None, ...]] = []
@@ -212,7 +134,7 @@ class _ScoreTokens(torch.autograd.Function):
             store = (
                 kept[rows] if kept is not None else None if scratch is None else scratch[: rows.stop - begin]
             )
-            stats = _project(
+            stats = project(
                 narrow[rows], head, bias, targets[rows], settings=settings, outputs=outputs, store=store
             )
             parts.append(stats.scores(outputs, vocabulary))
@@ -253,73 +175,7 @@ class _ScoreTokens(torch.autograd.Function):
 
 def _nothing(outputs: frozenset[str]) -> tuple[torch.Tensor | None, ...]:
     """The scores of no tokens at all."""
-    return _Stats(0).scores(outputs, 1)
-
-
-def _project(
-    hidden: torch.Tensor,
-    head: torch.Tensor,
-    bias: torch.Tensor | None,
-    targets: torch.Tensor,
-    *,
-    settings: HeadSettings,
-    outputs: frozenset[str],
-    store: torch.Tensor | None,
-) -> _Stats:
-    """Reduce the logits of `c` rows; write `e^(logit - level)` into `store` `[c, V]` where one is given."""
-    rows, vocabulary = len(hidden), len(head)
-    stats = _Stats(rows)
-    product = torch.empty(rows, min(COLUMNS, vocabulary), dtype=hidden.dtype)
-    exps = torch.empty(rows, min(COLUMNS, vocabulary))
-    for start in range(0, vocabulary, COLUMNS):
-        stop = min(start + COLUMNS, vocabulary)
-        logits = _tile(hidden, head, bias, settings=settings, columns=(start, stop), product=product)
-        if "mean_logits" in outputs:
-            stats.logit_sum += logits.sum(-1)
-        stats.see_target(logits, targets, start, top1="is_top1" in outputs)
-        if start == 0:
-            stats.level = stats.highest.clone()
-        elif bool((stats.highest - stats.level).max() > SAFE_RISE):
-            _lift(stats, store, start)
-        shifted = torch.add(stats.level.mul(-LOG2_E)[:, None], logits, alpha=LOG2_E, out=logits)
-        direct = store is not None and store.dtype == torch.float32
-        exp = store[:, start:stop] if direct and store is not None else exps[:, : stop - start]
-        torch.exp2(shifted, out=exp)
-        stats.add(shifted, exp, outputs)
-        if store is not None and not direct:
-            store[:, start:stop] = exp
-    return stats
-
-
-def _tile(
-    hidden: torch.Tensor,
-    head: torch.Tensor,
-    bias: torch.Tensor | None,
-    *,
-    settings: HeadSettings,
-    columns: tuple[int, int],
-    product: torch.Tensor,
-) -> torch.Tensor:
-    """Final logits of some rows for the vocabulary columns `start, stop`, `[c, v]` fp32, safe to overwrite."""
-    start, stop = columns
-    raw = product[: len(hidden), : stop - start]
-    torch.mm(hidden, head[start:stop].t(), out=raw)
-    if bias is not None:
-        raw.add_(bias[start:stop].to(raw.dtype))
-    return settings.logits(raw.float())
-
-
-def _lift(stats: _Stats, store: torch.Tensor | None, seen: int) -> None:
-    """Raise the reference level of rows whose logits rose far above it, and rescale what was summed."""
-    level = torch.where(stats.highest - stats.level > SAFE_RISE, stats.highest, stats.level)
-    drop = stats.level - level
-    factor = drop.exp()
-    stats.weighted = (stats.weighted + stats.total * drop) * factor
-    stats.total *= factor
-    stats.squares *= factor.square()
-    stats.level = level
-    if store is not None:
-        store[:, :seen] *= factor[:, None].to(store.dtype)
+    return Stats(0).scores(outputs, 1)
 
 
 def _backward_kept(
@@ -350,16 +206,16 @@ def _backward_again(
     to_hidden = torch.zeros_like(hidden, dtype=torch.float32)
     to_weight = torch.zeros_like(weight, dtype=torch.float32) if weight.requires_grad else None
     to_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
-    product = torch.empty(min(TOKENS, len(hidden)), COLUMNS, dtype=dtype)
-    for begin in range(0, len(hidden), TOKENS):
-        rows = slice(begin, min(begin + TOKENS, len(hidden)))
-        for start in range(0, len(weight), COLUMNS):
-            stop = min(start + COLUMNS, len(weight))
-            logits = _tile(
-                narrow[rows], head, bias, settings=settings, columns=(start, stop), product=product
-            )
+    product = torch.empty(min(tiles.TOKENS, len(hidden)), tiles.COLUMNS, dtype=dtype)
+    for begin in range(0, len(hidden), tiles.TOKENS):
+        rows = slice(begin, min(begin + tiles.TOKENS, len(hidden)))
+        for start in range(0, len(weight), tiles.COLUMNS):
+            stop = min(start + tiles.COLUMNS, len(weight))
+            logits = tile(narrow[rows], head, bias, settings=settings, columns=(start, stop), product=product)
             slope = settings.slope(logits)
-            error = torch.add(log_total[rows].mul(-LOG2_E)[:, None], logits, alpha=LOG2_E, out=logits)
+            error = torch.add(
+                log_total[rows].mul(-tiles.LOG2_E)[:, None], logits, alpha=tiles.LOG2_E, out=logits
+            )
             error = error.exp2_().mul_(-grad[rows, None])
             local = targets[rows] - start
             here = ((local >= 0) & (local < stop - start)).nonzero().flatten()

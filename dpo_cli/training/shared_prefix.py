@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from dpo_cli.training.completion_head import HeadSettings, score_tokens
+from dpo_cli.training.completion_head import score_tokens
 from dpo_cli.training.packing import PackedPairs, is_right_padded, pack_pairs
 from dpo_cli.training.segment_attention import (
     LAYOUT_ARGUMENT,
@@ -36,6 +36,7 @@ from dpo_cli.training.segment_attention import (
     plug_out,
 )
 from dpo_cli.training.trial import reason_by_trial
+from dpo_cli.training.vocabulary_tiles import HeadSettings
 
 if TYPE_CHECKING:
     from trl import DPOTrainer

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from dpo_cli.training import completion_head
-from dpo_cli.training.completion_head import HeadSettings, score_tokens
+from dpo_cli.training import completion_head, vocabulary_tiles
+from dpo_cli.training.completion_head import score_tokens
+from dpo_cli.training.vocabulary_tiles import HeadSettings
 
 ALL = frozenset({"entropy", "log_sum_sq_probs", "mean_logits", "is_top1"})
 
@@ -38,8 +39,8 @@ def make(count=23, width=16, vocabulary=57, *, bias=False, seed=0, scale=1.0):
 
 @pytest.fixture(params=["kept", "again"])
 def way(request, monkeypatch):
-    monkeypatch.setattr(completion_head, "TOKENS", 8)
-    monkeypatch.setattr(completion_head, "COLUMNS", 13)  # several tiles, the last one narrower
+    monkeypatch.setattr(vocabulary_tiles, "TOKENS", 8)
+    monkeypatch.setattr(vocabulary_tiles, "COLUMNS", 13)  # several tiles, the last one narrower
     if request.param == "again":
         monkeypatch.setattr(completion_head, "KEEP_BYTES", 0)
     return request.param
