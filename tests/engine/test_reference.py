@@ -1,11 +1,16 @@
 """Stored reference log-probabilities: found again exactly when nothing that determines them has changed."""
 
 import copy
+<<<<<<< HEAD
 import errno
 import importlib.util
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+=======
+import importlib.util
+import sys
+>>>>>>> fixA
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +30,6 @@ from dpo_cli.training.reference import (
     ReferenceCache,
     Truncation,
     batches_by_length,
-    cache_folder,
     model_key,
     pair_key,
     reference_weights,
@@ -213,18 +217,22 @@ def test_a_damaged_file_is_computed_again_and_said(session, how):
     assert session.computed() == 0
 
 
+<<<<<<< HEAD
 def test_values_that_are_no_numbers_are_not_believed(tmp_path):
     cache = ReferenceCache("k", tmp_path)
     cache.add({b"a" * 32: (float("nan"), 1.0)})
     assert cache.load() == {}
 
 
+=======
+>>>>>>> fixA
 def test_a_folder_that_cannot_be_written_costs_only_the_cache(session):
     (session.folder / "cache").write_text("a file where the folder should be")
     assert session.computed() == COUNT
     assert any("not kept" in notice for notice in session.notices)
 
 
+<<<<<<< HEAD
 def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     cache = ReferenceCache("k", tmp_path)
     cache.add({b"a" * 32: (-1.0, -2.0)})
@@ -234,6 +242,8 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     assert {path.name for path in cache.path.parent.iterdir()} == {"k.safetensors", "lock"}
 
 
+=======
+>>>>>>> fixA
 def load_class(folder):
     """The model class of a folder, as transformers loads code that comes with a model."""
     name = "transformers_modules.toy.modeling_toy"
@@ -310,6 +320,7 @@ def test_references_are_kept_while_they_are_computed(session, monkeypatch, secon
     assert session.computed() == 0
 
 
+<<<<<<< HEAD
 def entry(number):
     return {bytes([number]) * 32: (float(number), -float(number))}
 
@@ -352,6 +363,8 @@ def test_a_folder_that_cannot_be_locked_is_written_without(tmp_path, monkeypatch
     assert notices == []
 
 
+=======
+>>>>>>> fixA
 def test_several_processes_are_refused_in_words(session, monkeypatch):
     monkeypatch.setattr(Accelerator, "num_processes", property(lambda _: 2))
     with pytest.raises(ConfigError, match="one process"):
@@ -369,13 +382,6 @@ def test_no_second_model_is_kept(session):
     trainer = session.trainer()
     assert trainer.ref_model is None
     assert trainer.engine == "shared-prefix"
-
-
-def test_the_folder_can_be_chosen(monkeypatch, tmp_path):
-    monkeypatch.setenv("DPO_CLI_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("DPO_CLI_CACHE")
-    assert cache_folder() == Path.home() / ".cache" / "dpo-cli"
 
 
 def test_the_key_takes_in_every_weight():
