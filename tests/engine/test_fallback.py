@@ -117,11 +117,7 @@ def test_mixed_precision_is_tried_beside_full_precision(tmp_path, monkeypatch):
         return right(query, *args, **kw)
 
     monkeypatch.setattr(segment_attention, "attend_rows", full_only)
-<<<<<<< HEAD
-    # With an adapter there is no reference model that would be tried, too.
-=======
     # With adapters there is no reference model that would be tried, too.
->>>>>>> fixA
     lora = LoraConfig(r=2, target_modules="all-linear")
     assert "no such kernel" in fallback(tmp_path, make_model("llama"), peft_config=lora, bf16=True)
     assert set(seen) == {torch.float32, torch.bfloat16}

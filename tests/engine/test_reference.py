@@ -1,16 +1,8 @@
 """Stored reference log-probabilities: found again exactly when nothing that determines them has changed."""
 
 import copy
-<<<<<<< HEAD
-import errno
 import importlib.util
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-=======
-import importlib.util
-import sys
->>>>>>> fixA
 from pathlib import Path
 
 import numpy as np
@@ -217,33 +209,12 @@ def test_a_damaged_file_is_computed_again_and_said(session, how):
     assert session.computed() == 0
 
 
-<<<<<<< HEAD
-def test_values_that_are_no_numbers_are_not_believed(tmp_path):
-    cache = ReferenceCache("k", tmp_path)
-    cache.add({b"a" * 32: (float("nan"), 1.0)})
-    assert cache.load() == {}
-
-
-=======
->>>>>>> fixA
 def test_a_folder_that_cannot_be_written_costs_only_the_cache(session):
     (session.folder / "cache").write_text("a file where the folder should be")
     assert session.computed() == COUNT
     assert any("not kept" in notice for notice in session.notices)
 
 
-<<<<<<< HEAD
-def test_nothing_half_written_is_left(tmp_path, monkeypatch):
-    cache = ReferenceCache("k", tmp_path)
-    cache.add({b"a" * 32: (-1.0, -2.0)})
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    cache.add({b"b" * 32: (-3.0, -4.0)})
-    assert cache.load() == {b"a" * 32: (-1.0, -2.0)}
-    assert {path.name for path in cache.path.parent.iterdir()} == {"k.safetensors", "lock"}
-
-
-=======
->>>>>>> fixA
 def load_class(folder):
     """The model class of a folder, as transformers loads code that comes with a model."""
     name = "transformers_modules.toy.modeling_toy"
@@ -320,51 +291,6 @@ def test_references_are_kept_while_they_are_computed(session, monkeypatch, secon
     assert session.computed() == 0
 
 
-<<<<<<< HEAD
-def entry(number):
-    return {bytes([number]) * 32: (float(number), -float(number))}
-
-
-def test_runs_that_write_at_the_same_time_keep_each_others_values(tmp_path, monkeypatch):
-    right = ReferenceCache._read
-
-    def slow(cache, notice):
-        found = right(cache, notice)
-        time.sleep(0.02)
-        return found
-
-    monkeypatch.setattr(ReferenceCache, "_read", slow)
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda number: ReferenceCache("k", tmp_path).add(entry(number)), range(6)))
-    assert ReferenceCache("k", tmp_path).load() == {k: v for n in range(6) for k, v in entry(n).items()}
-
-
-def test_a_lock_that_nobody_lets_go_of_is_not_waited_for_for_ever(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl")
-    monkeypatch.setattr(reference, "LOCK_SECONDS", 0.1)
-    cache = ReferenceCache("k", tmp_path)
-    cache.add(entry(1))
-    with (cache.path.parent / "lock").open("ab") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        cache.add(entry(2))
-    assert cache.load() == entry(1) | entry(2)
-
-
-def test_a_folder_that_cannot_be_locked_is_written_without(tmp_path, monkeypatch):
-    fcntl = pytest.importorskip("fcntl")
-
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    notices = []
-    ReferenceCache("k", tmp_path, notices.append).add(entry(1))
-    assert ReferenceCache("k", tmp_path).load() == entry(1)
-    assert notices == []
-
-
-=======
->>>>>>> fixA
 def test_several_processes_are_refused_in_words(session, monkeypatch):
     monkeypatch.setattr(Accelerator, "num_processes", property(lambda _: 2))
     with pytest.raises(ConfigError, match="one process"):
