@@ -107,11 +107,7 @@ def _difference(model: Any, before: Any, *, coarse: bool) -> str | None:
     positions = getattr(config, "max_position_embeddings", None) or LONG
     batches = [_trial_batch(model, longest) for longest in (SHORT, LONG) if longest <= max(positions, SHORT)]
     if _draws_lots(model, before, batches[0]):
-<<<<<<< HEAD
-        return "dropout is on in the model's code, and a shared prompt can have only one dropout mask"
-=======
         return "dropout or other noise in the model's code, and a shared prompt can have only one draw of it"
->>>>>>> fixA
     trials: list[tuple[dict[str, Any], int | None]] = [(batch, None) for batch in batches]
     if isinstance(getattr(config, "sliding_window", None), int):
         trials.append((batches[0], WINDOW))
