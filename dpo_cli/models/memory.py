@@ -1,0 +1,63 @@
+"""How much memory a process has had, and what is said when there is none left."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from dpo_cli.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LESS_MEMORY = (
+    "Lower --per-device-train-batch-size, --generation-batch-size or --max-length, train adapters with --lora-rank 16, "
+    "or give --gradient-checkpointing."
+)
+
+
+def peak_memory_bytes(device: str) -> int:
+    """Highest memory of this process so far, in bytes: the device's on CUDA, resident memory elsewhere.
+
+    Args:
+        device: Where the work was done, as torch spells it.
+    """
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8", errors="replace").splitlines() if status.exists() else []
+    highest = next((line.split()[1] for line in lines if line.startswith("VmHWM")), None)
+    if highest is not None:  # ru_maxrss counts the parent's memory too: it is inherited over fork
+        return int(highest) * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+@contextlib.contextmanager
+def out_of_memory_in_words() -> Iterator[None]:
+    """Turn what torch and Python raise when memory runs out into an error that says what to lower.
+
+    Raises:
+        TrainingError: If memory ran out inside of the block.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        where = _short_of_memory(error)
+        if where is None:
+            raise
+        raise TrainingError(f"{where} has not enough memory for this run", hint=_LESS_MEMORY) from error
+
+
+def _short_of_memory(error: MemoryError | RuntimeError) -> str | None:
+    """Who has no memory left; None where the error is another one. Torch has an error of its own for CUDA only."""
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "this machine"
+    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
+        return "the device"
+    return None
