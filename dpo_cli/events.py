@@ -21,7 +21,7 @@ class RunStarted:
         pairs_per_step: Pairs behind one optimizer step (batch x accumulation x devices).
         engine: Name of the engine that computes log-probabilities.
         device: Device name as torch spells it.
-        dtype: Dtype of the policy's weights as torch spells it.
+        dtype: What is multiplied in, as torch spells it; the weights themselves stay in fp32.
         note: One sentence worth telling (a preset, for example); empty when there is none.
     """
 

@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import add_fused_lm_head
 
-from dpo_cli.models.allocator import keep_memory
+from dpo_cli.models.memory import keep_memory
 from dpo_cli.training.shared_prefix import install_forward
 
 VOCABULARY = 8192

@@ -114,6 +114,7 @@ def main() -> NoReturn:
         app()
         code = 0
     except SystemExit as stop:
+        _show_notes(stop)
         code = stop.code if isinstance(stop.code, int) else 1
     except DpoError as error:
         from dpo_cli.report.error import show_error
@@ -127,6 +128,17 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
     sys.exit(code)
+
+
+def _show_notes(stop: BaseException) -> None:
+    """Print what was noted on an interruption on its way here, such as where checkpoints are; Typer wraps it twice."""
+    error: BaseException | None = stop
+    while error is not None:
+        if hasattr(error, "__notes__"):
+            from dpo_cli.report.error import show_notes
+
+            show_notes(error)
+        error = error.__cause__ or error.__context__
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -19,6 +19,21 @@ _SOURCES = (
     ("transformers", "training_args.py", "TrainingArguments"),
 )
 
+_NOT_RESUMED = "a run is not resumed, it begins anew"
+_BY_SCRIPTS = "only the scripts of transformers read it"
+_WITHOUT_EFFECT = {
+    "resume_from_checkpoint": _NOT_RESUMED,
+    "restore_callback_states_from_checkpoint": _NOT_RESUMED,
+    "ignore_data_skip": _NOT_RESUMED,
+    "do_train": _BY_SCRIPTS,
+    "do_eval": _BY_SCRIPTS,
+    "do_predict": _BY_SCRIPTS,
+    "model_init_kwargs": "dpo loads the model, see --dtype, --device and --trust-remote-code",
+    "padding_free": "TRL has switched it off",
+    "label_smoothing_factor": "DPO does not read it, see --label-smoothing",
+}
+"""Fields of TRL's DPOConfig that change nothing here, and why."""
+
 
 def _package_folder(package: str) -> Path:
     spec = find_spec(package)
@@ -42,10 +57,10 @@ def trl_fields() -> frozenset[str]:
 
 
 def check_trl_table(table: dict[str, Any], taken: frozenset[str]) -> dict[str, Any]:
-    """Return `table` if each key is a field of TRL's DPOConfig that is no setting of ours.
+    """Return `table` if each key is a field of TRL's DPOConfig that has an effect and is no setting of ours.
 
     Raises:
-        ValueError: Naming every key that is unknown to TRL, or that is a setting of our own.
+        ValueError: Naming every key that is unknown to TRL, without effect here, or a setting of our own.
     """
     if not table:
         return table
@@ -53,6 +68,8 @@ def check_trl_table(table: dict[str, Any], taken: frozenset[str]) -> dict[str, A
     for key in table:
         if key in taken:
             wrong.append(f"{key} is a setting of its own, give it outside of trl")
+        elif key in _WITHOUT_EFFECT:
+            wrong.append(f"{key} has no effect here: {_WITHOUT_EFFECT[key]}")
         elif key not in trl_fields():
             near = difflib.get_close_matches(key, trl_fields(), n=1)
             wrong.append(

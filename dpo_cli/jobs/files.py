@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from dpo_cli.training.output import write_history, write_settings
+from dpo_cli.training.output import write_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
     from typing import Any
 
-    from dpo_cli.config import Settings
     from dpo_cli.evaluation.compare import Comparison
     from dpo_cli.training.trainer import TrainingResult
 
 
-def write_run_files(
-    folder: Path, config: Settings, training: TrainingResult, comparison: Comparison | None
-) -> None:
-    """Write `config.toml`, `metrics.jsonl` and `comparison.json`."""
-    write_settings(folder, config)
+def write_run_files(folder: Path, training: TrainingResult, comparison: Comparison | None) -> None:
+    """Write `metrics.jsonl` and `comparison.json`."""
     write_history(folder, training.history)
     if comparison is not None:
         text = json.dumps(comparison.to_json(), indent=2, ensure_ascii=False)

@@ -12,6 +12,7 @@ from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.files import write_pairs, write_run_files
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model, read_preset
+from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders
 
 if TYPE_CHECKING:
@@ -75,21 +76,26 @@ def identity_shift(
             say the name; nothing has been written then.
         TrainingError: If the run could not finish.
     """
+    refuse_several_processes()
     located = locate_model(config.model, revision=config.model_revision)
     preset, origin = read_preset(located, config.command, lora=config.lora_rank is not None)
     config, preset = apply_preset(config, preset, origin)
     asked = _questions(config)
     heldout = _heldout(asked)
 
-    folder = OutputFolder(config.output_dir, overwrite=config.overwrite, inputs=model_folders(located))
+    folder = OutputFolder(
+        config.output_dir, config, overwrite=config.overwrite, inputs=model_folders(located)
+    )
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.evaluation.scores import Names
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
         from dpo_cli.models.generate import conversation
-        from dpo_cli.training.trainer import DPOTrainerWrapper, load_policy
-    with folder:
+        from dpo_cli.models.memory import out_of_memory_in_words
+        from dpo_cli.training.policy import load_policy
+        from dpo_cli.training.trainer import DPOTrainerWrapper
+    with folder, out_of_memory_in_words():
         with stages.stage("loading the model"):
             loaded = load_policy(located, config)
         with stages.stage("asking who it is"):
@@ -122,6 +128,7 @@ def identity_shift(
                 training_config=_training_config(config),
                 loaded=loaded,
                 probe=conversation(heldout[0].text, config.system_prompt),
+                preset=preset,
                 on_event=on_event,
             )
             training = trainer.train(into=folder.staging)
@@ -143,7 +150,7 @@ def identity_shift(
         )
         with stages.stage("writing"):
             trainer.write_model(folder.staging)
-            write_run_files(folder.staging, config, training, comparison)
+            write_run_files(folder.staging, training, comparison)
             write_pairs(folder.staging, pairs.dataset)
             if write_report:
                 write_report(folder.staging, result)

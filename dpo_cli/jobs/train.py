@@ -15,6 +15,7 @@ from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.files import write_run_files
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
+from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders
 
 if TYPE_CHECKING:
@@ -95,23 +96,28 @@ def train(
         UserError: If a setting, the model, the data or the output folder is wrong; nothing has been written then.
         TrainingError: If the run could not finish.
     """
+    refuse_several_processes()
     located = locate_model(config.model, revision=config.model_revision)
     job = config.command if config.dataset else SHIPPED
     preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
     config, preset = apply_preset(config, preset, origin)
     open_reader(*_data_options(config))  # a missing file is said before anything is loaded
-    folder = OutputFolder(config.output_dir, overwrite=config.overwrite, inputs=model_folders(located))
+    folder = OutputFolder(
+        config.output_dir, config, overwrite=config.overwrite, inputs=model_folders(located)
+    )
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.evaluation.implicit_rewards import reward_records
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
-        from dpo_cli.training.trainer import DPOTrainerWrapper, load_policy
-    with folder:
+        from dpo_cli.models.memory import out_of_memory_in_words
+        from dpo_cli.training.policy import load_policy
+        from dpo_cli.training.trainer import DPOTrainerWrapper
+    with folder, out_of_memory_in_words():
         with stages.stage("reading pairs"):
             data = _read_pairs(config, located, on_event)
         with stages.stage("loading the model"):
-            loaded = load_policy(located, config)
+            loaded = load_policy(located, config, pairs=data.train)
         heldout = list(data.eval or ())
         _check_rewards_file(config, heldout)
         questions = questions_from(heldout, config.system_prompt)
@@ -134,6 +140,7 @@ def train(
                 training_config=config,
                 loaded=loaded,
                 probe=questions_prompt(heldout),
+                preset=preset,
                 on_event=on_event,
             )
             training = trainer.train(into=folder.staging)
@@ -149,7 +156,7 @@ def train(
         result = TrainResult(config, preset, data, training, comparison, stages.seconds, folder.path)
         with stages.stage("writing"):
             trainer.write_model(folder.staging)
-            write_run_files(folder.staging, config, training, comparison)
+            write_run_files(folder.staging, training, comparison)
             (folder.staging / "data.json").write_text(
                 json.dumps(data.to_json(), indent=2) + "\n", encoding="utf-8"
             )

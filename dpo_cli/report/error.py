@@ -21,3 +21,10 @@ def show_error(error: DpoError) -> None:
         text.append(f"\n{visible(error.hint)}", style="dim")
     # Soft wrap: a path in a message stays in one piece, for a script and for copying.
     stderr().print(text, soft_wrap=True)
+    show_notes(error)
+
+
+def show_notes(error: BaseException) -> None:
+    """Print what was noted on an error or an interruption on its way, such as where checkpoints are, on standard error."""
+    for note in getattr(error, "__notes__", ()):
+        stderr().print(Text(visible(note)), soft_wrap=True)

@@ -15,7 +15,7 @@ from dpo_cli.data.words import repetition, words
 from dpo_cli.events import Evaluated, ProbeAnswered, RunFinished, StepLogged, Warned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from dpo_cli.events import Event
 
@@ -49,6 +49,7 @@ class Seen:
     Attributes:
         loss_type: TRL's names of the losses that are summed.
         beta: Of the implicit reward; None when unknown.
+        scaled_loss: The loss is scaled for fp16.
         steps: Every logged step.
         probes: Every probe answer; the first one at step 0 is the model before training.
         evaluations: Every evaluation on held-out pairs.
@@ -56,6 +57,7 @@ class Seen:
 
     loss_type: tuple[str, ...]
     beta: float | None
+    scaled_loss: bool = False
     steps: list[StepLogged] = field(default_factory=list)
     probes: list[ProbeAnswered] = field(default_factory=list)
     evaluations: list[Evaluated] = field(default_factory=list)
@@ -101,10 +103,17 @@ class Alarms:
     Args:
         loss_type: TRL's names of the losses, for the check of the first step.
         beta: Of the implicit reward, to tell rewards in nats; some alarms are silent without.
+        scaled_loss: The loss is scaled for fp16, so that a gradient may overflow without harm.
     """
 
-    def __init__(self, loss_type: Iterable[str] = ("sigmoid",), *, beta: float | None = None) -> None:
-        self._seen = Seen(tuple(loss_type), beta)
+    def __init__(
+        self,
+        loss_type: Iterable[str] = ("sigmoid",),
+        *,
+        beta: float | None = None,
+        scaled_loss: bool = False,
+    ) -> None:
+        self._seen = Seen(tuple(loss_type), beta, scaled_loss)
         self._silent = {alarm.name: alarm for alarm in ALARMS}
 
     def __call__(self, event: Event) -> list[Warned]:
@@ -123,11 +132,26 @@ class Alarms:
         return warnings
 
 
+def not_finite(figures: Mapping[str, float], *, scaled_loss: bool) -> list[str]:
+    """Names of figures that are infinite or no number, and must not be.
+
+    Args:
+        figures: Of one logged step.
+        scaled_loss: The loss is scaled for fp16: where its gradient overflows, the step is left out and the scale
+            lowered, and nothing is ruined.
+    """
+    bad = [name for name, value in figures.items() if not math.isfinite(value)]
+    return [] if scaled_loss and bad == ["grad_norm"] else bad
+
+
 def _not_finite(seen: Seen) -> str | None:
     if not seen.steps:
         return None
-    bad = [f"{name} is {value}" for name, value in seen.steps[-1].metrics.items() if not math.isfinite(value)]
-    return f"Step {seen.steps[-1].step}: {bad[0]}; the weights are ruined." if bad else None
+    latest = seen.steps[-1]
+    bad = not_finite(latest.metrics, scaled_loss=seen.scaled_loss)
+    return (
+        f"Step {latest.step}: {bad[0]} is {latest.metrics[bad[0]]}; the weights are ruined." if bad else None
+    )
 
 
 def _wrong_reference(seen: Seen) -> str | None:
@@ -219,12 +243,13 @@ def _margin_exploding(seen: Seen) -> str | None:
 
 def _gradient_norm(seen: Seen) -> str | None:
     norms = seen.figures("grad_norm")
-    if not norms:
-        return None
+    if not norms or not math.isfinite(norms[-1]):
+        return None  # a norm that is no number is another alarm
     if norms[-1] > _HIGH_NORM:
         return f"The gradient norm is {norms[-1]:.3g}."
-    if len(norms) > _SOME_LOGS and norms[-1] > _NORM_JUMP * max(1.0, median(norms[:-1])):
-        return f"The gradient norm jumped to {norms[-1]:.3g}, from {median(norms[:-1]):.3g} before."
+    usual = [norm for norm in norms[:-1] if math.isfinite(norm)]
+    if len(usual) >= _SOME_LOGS and norms[-1] > _NORM_JUMP * max(1.0, median(usual)):
+        return f"The gradient norm jumped to {norms[-1]:.3g}, from {median(usual):.3g} before."
     return None
 
 

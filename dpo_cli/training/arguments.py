@@ -9,6 +9,7 @@ from trl import DPOConfig
 from dpo_cli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from peft import LoraConfig
@@ -57,6 +58,10 @@ def trl_arguments(
         "precompute_ref_log_probs": not (config.streaming or config.trl.get("sync_ref_model")),
         "report_to": list(config.report_to) or "none",
         "activation_checkpointing": config.gradient_checkpointing,
+        # The base has its dropout switched off before TRL sees it; what is left is that of new adapters.
+        "disable_dropout": config.lora_rank is None or not config.lora_dropout,
+        # For a reference that TRL loads itself, when pairs are streamed.
+        "trust_remote_code": config.trust_remote_code,
         "disable_tqdm": True,
         # The first line is the state before any update, where rewards are 0; a loss that is no number is shown as it is.
         "logging_first_step": True,
@@ -68,17 +73,32 @@ def trl_arguments(
         raise ConfigError(f"trl: {error}") from error
 
 
-def lora_config(config: DPOTrainingConfig) -> LoraConfig | None:
-    """Peft's configuration of the adapters, or None when all weights are trained."""
-    if config.lora_rank is None:
+def lora_config(
+    rank: int | None,
+    *,
+    alpha: float | None = None,
+    dropout: float = 0.0,
+    modules: Sequence[str] = ("all-linear",),
+) -> LoraConfig | None:
+    """Peft's configuration of new adapters.
+
+    Args:
+        rank: Their rank; None when all weights are trained.
+        alpha: Their scale; twice the rank unless given.
+        dropout: Dropout in them.
+        modules: Layers that get one.
+
+    Returns:
+        None without a rank.
+    """
+    if rank is None:
         return None
     from peft import LoraConfig
 
-    modules = list(config.lora_target_modules)
     return LoraConfig(
         task_type="CAUSAL_LM",
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha or 2 * config.lora_rank,
-        lora_dropout=config.lora_dropout,
-        target_modules=modules[0] if modules == ["all-linear"] else modules,
+        r=rank,
+        lora_alpha=alpha or 2 * rank,
+        lora_dropout=dropout,
+        target_modules=modules[0] if list(modules) == ["all-linear"] else list(modules),
     )

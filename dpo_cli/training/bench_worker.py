@@ -8,7 +8,6 @@ SPEC is a JSON file with the fields of `WorkerSpec`; RESULT is written as JSON w
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -92,28 +91,14 @@ class WorkerResult:
     rate: float
 
 
-def peak_memory(device: str) -> int:
-    """Most memory this process ever had, bytes: resident, or of the device."""
-    import torch
-
-    if device == "cuda":
-        return int(torch.cuda.max_memory_allocated())
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss counts the parent's memory too: it is inherited over fork
-        line = next(x for x in status.read_text(encoding="ascii").splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
-
-
 def measure(spec: WorkerSpec) -> WorkerResult:
     """Train as `spec` says and time it."""
     from transformers import TrainerCallback
 
-    from dpo_cli.models.allocator import keep_memory
     from dpo_cli.models.devices import choose_device, choose_dtype
     from dpo_cli.models.loading import load_model, load_tokenizer
     from dpo_cli.models.locate import locate_model
+    from dpo_cli.models.memory import keep_memory, peak_memory_bytes
     from dpo_cli.training.bench_floor import matmul_rate, useful_flops
 
     if spec.engine != "trl-as-installed":
@@ -137,7 +122,7 @@ def measure(spec: WorkerSpec) -> WorkerResult:
         trainer.train()
     measured = spec.steps * spec.batch_size
     computed = getattr(trainer, "references_computed", 0)
-    peak = peak_memory(device.type)
+    peak = peak_memory_bytes(device.type)
     return WorkerResult(
         engine=spec.engine,
         note=getattr(trainer, "fallback_reason", None) or "",
@@ -157,9 +142,9 @@ def _trainer(
 ) -> tuple[Any, list[float]]:
     """The trainer to measure, and the list that its reference pass writes its seconds to."""
     from datasets import Dataset
-    from peft import LoraConfig
     from trl import DPOConfig, DPOTrainer
 
+    from dpo_cli.training.arguments import lora_config
     from dpo_cli.training.engine_trainer import EngineTrainer
 
     now = clock(spec, model.device.type)
@@ -198,14 +183,7 @@ def _trainer(
         "args": arguments,
         "train_dataset": Dataset.from_list(json.loads(Path(spec.rows).read_text(encoding="utf-8"))),
         "processing_class": tokenizer,
-        "peft_config": None
-        if spec.lora_rank is None
-        else LoraConfig(
-            r=spec.lora_rank,
-            lora_alpha=2 * spec.lora_rank,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+        "peft_config": lora_config(spec.lora_rank),
     }
     if ours:
         return TimedReferences(**common, cache_folder=Path(spec.cache_folder)), seconds

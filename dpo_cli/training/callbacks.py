@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import resource
-import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +13,8 @@ from transformers import TrainerCallback
 from dpo_cli.errors import TrainingError
 from dpo_cli.events import Evaluated, Event, OnEvent, ProbeAnswered, RunStarted, StepLogged, Warned
 from dpo_cli.models.generate import generate
+from dpo_cli.models.memory import peak_memory_bytes
+from dpo_cli.training.alarms import not_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,15 +27,10 @@ if TYPE_CHECKING:
 PROBES_IN_A_RUN = 10
 """How often a probe question is answered, and how often the best weights may be kept."""
 
+UNTRAINED_ACCURACY = 0.5
+"""What weights must beat to be kept in place of those from before training, which prefer neither completion."""
+
 _SUMMARY = ("train_runtime", "train_loss", "total_flos", "train_samples_per_second", "train_steps_per_second")
-
-
-def peak_memory_bytes() -> int:
-    """Highest memory of this process so far, in bytes: the device's on CUDA, resident memory elsewhere."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class EventCallback(TrainerCallback):
@@ -93,15 +87,9 @@ class EventCallback(TrainerCallback):
                 metrics=figures,
                 pairs_seen=state.global_step * self.run.pairs_per_step,
                 tokens_seen=int(figures.get("num_tokens", 0)),
-                peak_memory_bytes=peak_memory_bytes(),
+                peak_memory_bytes=peak_memory_bytes(self.run.device),
             )
         )
-        if not math.isfinite(figures["loss"]) or not math.isfinite(figures.get("grad_norm", 0.0)):
-            raise TrainingError(
-                f"step {state.global_step}: the loss is {figures['loss']} and the gradient norm {figures.get('grad_norm')}; "
-                "the weights are ruined and the run was ended",
-                hint="Lower --learning-rate, or use --dtype float32.",
-            )
 
 
 class ProbeCallback(TrainerCallback):
@@ -156,11 +144,22 @@ class ProbeCallback(TrainerCallback):
         self.on_event(ProbeAnswered(step, self.probe[-1]["content"], answer.text))
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """Weights on disk: after which step, and the accuracy they were seen to have."""
+
+    step: int
+    accuracy: float
+
+
 class CollapseCallback(TrainerCallback):
     """Ends a run in which the model is being ruined, and puts the best weights back.
 
     Every event passes through here on its way out, see `listen`; the alarms' warnings follow the event
-    that raised them.
+    that raised them. It must come after the callbacks whose events it judges.
+
+    The figures of a step are those of the weights before its update. Weights are therefore a candidate at
+    first, and are the best only when a later step has been logged without a collapse: with its accuracy.
 
     Args:
         on_event: Where events and warnings go.
@@ -175,22 +174,23 @@ class CollapseCallback(TrainerCallback):
         self.on_event = on_event
         self.watch = watch
         self.stop = stop
-        self.file = folder / "best.safetensors"
-        self.best: tuple[float, int] | None = None
         self.reason: str | None = None
         self.warnings: list[Warned] = []
-        self.latest: StepLogged | None = None
+        self._best_file = folder / "best.safetensors"
+        self._candidate_file = folder / "candidate.safetensors"
+        self._best = _Kept(0, UNTRAINED_ACCURACY)
+        self._candidate: int | None = None
 
     def listen(self, event: Event) -> None:
         """Pass an event on, then the warnings it raises."""
         self.on_event(event)
-        if isinstance(event, StepLogged):
-            self.latest = event
         for warning in self.watch(event):
             self.warnings.append(warning)
             self.on_event(warning)
             if warning.collapse and self.stop and self.reason is None:
                 self.reason = warning.message
+        if isinstance(event, StepLogged) and self.reason is None:
+            self._promote(event)
 
     def on_train_begin(
         self,
@@ -201,9 +201,9 @@ class CollapseCallback(TrainerCallback):
         **_: Any,  # noqa: ANN401 - by transformers' signature
     ) -> None:
         """Keep the weights as they are before the first update: a run may be ruined by its first step."""
-        del args, control
+        del args, state, control
         if self.stop:
-            self._keep(model, 0.0, state.global_step)
+            _save(model, self._best_file)
 
     def on_step_end(
         self,
@@ -219,30 +219,71 @@ class CollapseCallback(TrainerCallback):
             return
         if self.reason is not None:
             control.should_training_stop = True
-        elif self.latest is not None and state.global_step % max(1, state.max_steps // PROBES_IN_A_RUN) == 0:
-            self._keep(model, self.latest.metrics.get("rewards/accuracies", 0.0), state.global_step)
+        elif self._candidate is None and state.global_step % max(1, state.max_steps // PROBES_IN_A_RUN) == 0:
+            _save(model, self._candidate_file)
+            self._candidate = state.global_step
 
-    def _keep(self, model: Any, accuracy: float, step: int) -> None:  # noqa: ANN401 - a model or a PeftModel
-        if self.best is not None and accuracy < self.best[0]:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,  # noqa: ANN401 - by transformers' signature
+    ) -> None:
+        """End the run at once when a figure has shown that the model is ruined.
+
+        Raises:
+            TrainingError: If loss or gradient are no numbers, and no weights were kept to go back to.
+        """
+        if self.reason is not None:
+            control.should_training_stop = True
             return
-        self.best = (accuracy, step)
-        trained = {
-            name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad
+        figures: dict[str, float] = {
+            name: logs[name] for name in ("loss", "grad_norm") if logs and name in logs
         }
-        save_file(trained, self.file)
+        if not_finite(figures, scaled_loss=args.fp16):
+            raise TrainingError(
+                f"step {state.global_step}: the loss is {figures.get('loss')} and the gradient norm "
+                f"{figures.get('grad_norm')}; the weights are ruined and the run was ended",
+                hint="Lower --learning-rate, or use --dtype float32. With --stop-on-collapse the best weights are kept.",
+            )
+
+    def _promote(self, event: StepLogged) -> None:
+        """Make the candidate the best if the figures are of it, or of weights after it, and are good."""
+        if self._candidate is None or event.step <= self._candidate:
+            return
+        accuracy = event.metrics.get("rewards/accuracies", 0.0)
+        if accuracy > UNTRAINED_ACCURACY and accuracy >= self._best.accuracy:
+            self._candidate_file.replace(self._best_file)
+            self._best = _Kept(self._candidate, accuracy)
+        self._candidate = None
 
     def restore(self, model: Any) -> str | None:  # noqa: ANN401 - a model or a PeftModel
         """After a stopped run, put the best weights back.
 
+        Args:
+            model: The policy.
+
         Returns:
             Why the run was ended early and what was kept; None when it was not ended.
         """
-        if self.reason is None or self.best is None:
+        if self.reason is None:
             return None
-        kept = load_file(self.file)
+        kept = load_file(self._best_file)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name in kept:
                     parameter.copy_(kept[name])
-        kept_step = f"of step {self.best[1]}" if self.best[1] else "from before the first step"
+        kept_step = f"of step {self._best.step}" if self._best.step else "from before the first step"
         return f"{self.reason} The weights {kept_step} were kept."
+
+    def forget(self) -> None:
+        """Remove the weights that were kept meanwhile."""
+        for file in (self._best_file, self._candidate_file):
+            file.unlink(missing_ok=True)
+
+
+def _save(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftModel
+    trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    save_file(trained, file)

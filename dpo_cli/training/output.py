@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -25,8 +26,12 @@ MARK = "# Written by dpo"
 class OutputFolder:
     """A folder that appears when the run has succeeded, and not before.
 
+    It is filled beside its place, `config.toml` first. After a failure it goes, unless there are checkpoints in it:
+    then it is kept as `NAME.failed`. Results that were there before are deleted when the new ones are in their place.
+
     Args:
         path: Where the results go.
+        settings: What the run is told to do.
         overwrite: Replace a folder that an earlier run of dpo wrote.
         inputs: Folders that the run reads from, which it must not write over.
 
@@ -34,32 +39,61 @@ class OutputFolder:
         OutputError: If results cannot or must not go there. Nothing has been written then.
     """
 
-    def __init__(self, path: str, *, overwrite: bool = False, inputs: Iterable[Path] = ()) -> None:
+    def __init__(
+        self, path: str, settings: Settings, *, overwrite: bool = False, inputs: Iterable[Path] = ()
+    ) -> None:
         self.path = user_path(path, OutputError)
+        self.settings = settings
+        self.overwrite = overwrite
         _refuse_inputs(self.path, inputs)
+        _refuse_working_folder(self.path)
         _refuse_existing(self.path, overwrite=overwrite)
         _refuse_unwritable(self.path)
 
     def __enter__(self) -> Self:
         """Make the staging folder, in the same file system as the final place."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.staging = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+        self.staging = self._temporary()
+        write_settings(self.staging, self.settings)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Move the folder to its place; after a failure only if there are checkpoints in it to go on from."""
-        if kind is None or any(self.staging.glob("checkpoint-*")):
+        """Move the folder to its place; after a failure keep what has checkpoints, and say where.
+
+        Raises:
+            OutputError: If something was written to its place meanwhile; the results are kept beside it.
+        """
+        if error is None:
             self._move()
+        elif any(self.staging.glob("checkpoint-*")):
+            error.add_note(f"The checkpoints that were written so far are in {self._set_aside()}.")
         else:
             shutil.rmtree(self.staging)
 
+    def _temporary(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+
     def _move(self) -> None:
+        try:
+            _refuse_existing(self.path, overwrite=self.overwrite)
+        except OutputError as error:
+            raise OutputError(f"{error.message}; this run's results are in {self._set_aside()}") from None
         _open_to_others(self.staging)
+        earlier = self._temporary()
         if self.path.exists():
-            shutil.rmtree(self.path)
+            self.path.rename(earlier / "results")
         self.staging.rename(self.path)
+        shutil.rmtree(earlier)
+
+    def _set_aside(self) -> Path:
+        """Keep the folder beside its place, under a name that nothing has."""
+        names = (f"{self.path.name}.failed{'' if n == 1 else f'-{n}'}" for n in itertools.count(1))
+        free = next(place for name in names if not (place := self.path.with_name(name)).exists())
+        _open_to_others(self.staging)
+        self.staging.rename(free)
+        return free
 
 
 def write_settings(folder: Path, settings: Settings) -> None:
@@ -97,6 +131,15 @@ def _refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
             raise OutputError(
                 f"{path}: is or holds the model that is read", hint="Give another --output-dir."
             )
+
+
+def _refuse_working_folder(path: Path) -> None:
+    here, target = Path.cwd(), path.resolve()
+    if target == here or target in here.parents:
+        raise OutputError(
+            f"{path}: is or holds the folder that dpo runs in, which cannot be put in place whole",
+            hint="Give --output-dir the name of a new folder.",
+        )
 
 
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
+import traceback
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
 from transformers import PrinterCallback, set_seed
+from trl.trainer.utils import disable_dropout_in_model
 
-from dpo_cli.config import DPOTrainingConfig, OptimizationConfig, apply_preset
+from dpo_cli.config import DPOTrainingConfig, apply_preset
 from dpo_cli.data.identity import JOB as IDENTITY_SHIFT
 from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
 from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
-from dpo_cli.models.allocator import keep_memory
 from dpo_cli.models.devices import choose_device, choose_dtype
-from dpo_cli.models.loading import load_model, load_tokenizer
-from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
+from dpo_cli.models.locate import locate_model, read_preset
+from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memory_bytes
 from dpo_cli.training.alarms import Alarms
 from dpo_cli.training.arguments import lora_config, trl_arguments
-from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback, peak_memory_bytes
+from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback
 from dpo_cli.training.engine_trainer import EngineTrainer
-from dpo_cli.training.output import OutputFolder, model_folders, write_history, write_settings
+from dpo_cli.training.one_process import refuse_several_processes
+from dpo_cli.training.output import OutputFolder, model_folders, write_history
+from dpo_cli.training.policy import load_policy, require_end_token, save_policy
+from dpo_cli.training.quiet import quiet_trl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from datasets import Dataset, IterableDataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from trl import DPOConfig
 
     from dpo_cli.events import OnEvent
     from dpo_cli.models.generate import Message
@@ -48,12 +50,13 @@ class TrainingResult:
         seconds: Wall-clock seconds of the training loop.
         metrics: TRL's figures of the last logged step.
         history: One record a logged step or evaluation: "step" and TRL's figures.
-        engine: The forward pass that was used, and why if it is not the one that was asked for.
+        engine: The forward pass that was used.
         device: Where it ran.
         dtype: Arithmetic it used.
         peak_memory_bytes: Highest memory of the process.
         stopped_early: Why the run was ended before its last step, and what was kept; else None.
         warnings: What looked wrong on the way.
+        fallback_reason: Why the engine is not the one that was asked for; None when it is.
     """
 
     steps: int
@@ -66,6 +69,7 @@ class TrainingResult:
     peak_memory_bytes: int
     stopped_early: str | None = None
     warnings: list[Warned] = field(default_factory=list)
+    fallback_reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The figures without the history, for `--json` and for the run's files."""
@@ -80,17 +84,18 @@ class DPOTrainerWrapper:
         dataset_name: Preference pairs: a file, a folder or a hub id; in place of `train_dataset`.
         train_dataset: Preference pairs in TRL's layout.
         training_config: Settings; `DPOTrainingConfig()` if None. Its `model` and `dataset` are not used.
-            Settings that were not given are taken from the model's preset, if it has one.
+            Settings that were not given are taken from the model's preset, if it has one and `preset` is None.
         ref_model: Reference model; None takes the policy as it is before training.
         use_gpu: Train on CUDA or MPS; else on the CPU, unless `training_config.device` says otherwise.
         max_samples: Train on at most this many pairs.
         eval_dataset: Held-out pairs in TRL's layout.
         loaded: The model and tokenizer, if they are in memory already.
         probe: A question that is put to the model some times in the run.
+        preset: What the model's preset has given to `training_config` already; none is read then.
         on_event: Called with each event of the run, see `dpo_cli.events`.
 
     Raises:
-        ConfigError: If there are no pairs, or two sources of them.
+        ConfigError: If there are no pairs, or two sources of them, or several processes.
         ModelError: If there is no such model.
         DataError: If the pairs cannot be read.
     """
@@ -108,33 +113,39 @@ class DPOTrainerWrapper:
         eval_dataset: Dataset | None = None,
         loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None,
         probe: Sequence[Message] | None = None,
+        preset: Mapping[str, Any] | None = None,
         on_event: OnEvent = ignore,
     ) -> None:
+        refuse_several_processes()
         if (dataset_name is None) == (train_dataset is None):
             raise ConfigError("give either dataset_name or train_dataset: pairs come from one of them")
         config = training_config or DPOTrainingConfig()
         self.model_name = model_name
         self.located = locate_model(model_name, revision=config.model_revision)
-        made_for = getattr(getattr(train_dataset, "info", None), "builder_name", None)
-        job = IDENTITY_SHIFT if made_for == IDENTITY_SHIFT else config.command
-        preset, origin = read_preset(self.located, job, lora=config.lora_rank is not None)
-        self.config, self.preset = apply_preset(config, preset, origin)
+        if preset is None:
+            made_for = getattr(getattr(train_dataset, "info", None), "builder_name", None)
+            job = IDENTITY_SHIFT if made_for == IDENTITY_SHIFT else config.command
+            found, origin = read_preset(self.located, job, lora=config.lora_rank is not None)
+            config, preset = apply_preset(config, found, origin)
+        self.config, self.preset = config, dict(preset)
         self.device = str(loaded[0].device.type) if loaded else _device(config.device, use_gpu=use_gpu)
         self.ref_model = ref_model
         self.probe = probe
         self.on_event = on_event
         self.eval_dataset = eval_dataset
         self._loaded = loaded
+        self.train_dataset: Dataset | IterableDataset
         if dataset_name is not None:
-            train_dataset = load_dpo_dataset(dataset_name, max_samples=max_samples)
-        elif max_samples is not None:
-            train_dataset = train_dataset.take(max_samples)  # type: ignore[union-attr] # one of the two was given
-        self.train_dataset = train_dataset
+            self.train_dataset = load_dpo_dataset(dataset_name, max_samples=max_samples)
+        elif train_dataset is not None:
+            self.train_dataset = train_dataset if max_samples is None else train_dataset.take(max_samples)
         self.result: TrainingResult | None = None
 
     @cached_property
     def _policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        return self._loaded or load_policy(self.located, self.config, device=self.device)
+        return self._loaded or load_policy(
+            self.located, self.config, device=self.device, pairs=self.train_dataset
+        )
 
     @property
     def model(self) -> PreTrainedModel:
@@ -154,7 +165,8 @@ class DPOTrainerWrapper:
 
         Raises:
             OutputError: If the output folder cannot or must not be written; before anything is trained.
-            TrainingError: If memory runs out or the loss is no number.
+            TrainingError: If memory runs out, or the loss is no number and no weights were kept.
+            ModelError: If the tokenizer cannot end the pairs.
             ConfigError: If TRL refuses a setting.
         """
         if into is not None:
@@ -182,36 +194,34 @@ class DPOTrainerWrapper:
 
     def write_model(self, folder: Path) -> None:
         """Write the model or adapter in safetensors, and the tokenizer, into an existing folder."""
-        if isinstance(self.model, PeftModel):
-            self.model.save_pretrained(str(folder), selected_adapters=["default"])
-            _name_base(folder / "adapter_config.json", self.located.weights)
-        else:
-            self.model.save_pretrained(str(folder))
-        self.tokenizer.save_pretrained(str(folder))
+        save_policy(self.model, self.tokenizer, self.located, folder)
 
     def _folder(self, path: str) -> OutputFolder:
-        return OutputFolder(path, overwrite=self.config.overwrite, inputs=model_folders(self.located))
+        settings = self.config.model_copy(update={"model": self.model_name})
+        inputs = model_folders(self.located)
+        return OutputFolder(path, settings, overwrite=self.config.overwrite, inputs=inputs)
 
     def _write(self, folder: Path, result: TrainingResult) -> None:
         self.write_model(folder)
-        write_settings(folder, self.config.model_copy(update={"model": self.model_name}))
         write_history(folder, result.history)
 
     def _train(self, folder: Path) -> TrainingResult:
         keep_memory()
         set_seed(self.config.seed)
+        require_end_token(self.model_name, self.tokenizer, self.train_dataset)
         dtype = choose_dtype(
             self.config.dtype,
             torch.device(self.device),
             parameters=self.model.num_parameters(),
         )
-        collapse = CollapseCallback(
-            self.on_event,
-            Alarms(self.config.loss_type, beta=self.config.beta),
-            folder,
-            stop=self.config.stop_on_collapse,
-        )
         autocast = str(dtype).removeprefix("torch.")
+        arguments = trl_arguments(
+            self.config,
+            folder=folder,
+            autocast=autocast,
+            on_cpu=self.device == "cpu",
+            evaluate=self.eval_dataset is not None,
+        )
         run = RunStarted(
             total_steps=0,
             pairs=getattr(self.train_dataset, "num_rows", 0),
@@ -220,16 +230,21 @@ class DPOTrainerWrapper:
             device=self.device,
             dtype=autocast,
         )
+        alarms = Alarms(self.config.loss_type, beta=self.config.beta, scaled_loss=arguments.fp16)
+        collapse = CollapseCallback(self.on_event, alarms, folder, stop=self.config.stop_on_collapse)
         events = EventCallback(collapse.listen, run)
-        with _out_of_memory_in_words(), quiet_trl():
-            trainer = self._trainer(folder, autocast, [events, collapse])
-            events.run = replace(run, engine=trainer.engine, note=_note(self.preset, trainer.fallback_reason))
-            trainer.train()
-        seconds = time.perf_counter() - events.started
-        policy = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
-        self._policy = (policy, self.tokenizer)
-        stopped = collapse.restore(self.model)
-        (folder / "best.safetensors").unlink(missing_ok=True)
+        try:
+            with out_of_memory_in_words(), quiet_trl():
+                trainer = self._trainer(arguments, events, collapse)
+                note = _note(self.preset, trainer.fallback_reason)
+                events.run = replace(run, engine=trainer.engine, note=note)
+                trainer.train()
+            seconds = time.perf_counter() - events.started
+            policy = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
+            self._policy = (policy, self.tokenizer)
+            stopped = collapse.restore(self.model)
+        finally:
+            collapse.forget()
         last = next((h for h in reversed(events.history) if "loss" in h), {})
         self.result = TrainingResult(
             steps=trainer.state.global_step,
@@ -239,84 +254,62 @@ class DPOTrainerWrapper:
             engine=trainer.engine,
             device=self.device,
             dtype=autocast,
-            peak_memory_bytes=peak_memory_bytes(),
+            peak_memory_bytes=peak_memory_bytes(self.device),
             stopped_early=stopped,
             warnings=collapse.warnings,
+            fallback_reason=trainer.fallback_reason,
         )
         self.on_event(RunFinished(self.result.steps, seconds, self.result.metrics, stopped))
         return self.result
 
-    def _trainer(self, folder: Path, autocast: str, callbacks: list[Any]) -> EngineTrainer:
-        arguments = trl_arguments(
-            self.config,
-            folder=folder,
-            autocast=autocast,
-            on_cpu=self.device == "cpu",
-            evaluate=self.eval_dataset is not None,
-        )
+    def _trainer(
+        self, arguments: DPOConfig, events: EventCallback, collapse: CollapseCallback
+    ) -> EngineTrainer:
+        callbacks: list[TrainerCallback] = [events]
         if self.probe is not None:
-            callbacks.append(
-                ProbeCallback(
-                    callbacks[1].listen, self.tokenizer, self.probe, min(64, self.config.max_new_tokens)
-                )
-            )
+            longest = min(64, self.config.max_new_tokens)
+            callbacks.append(ProbeCallback(collapse.listen, self.tokenizer, self.probe, longest))
+        callbacks.append(collapse)  # after those whose events it judges
+        if "disable_dropout" not in self.config.trl:
+            for model in (self.model, self.ref_model):
+                if model is not None:
+                    disable_dropout_in_model(model)  # before new adapters come, which may have theirs on
+        evaluated = arguments.eval_strategy != "no" or arguments.eval_on_start
+        config = self.config
         try:
             trainer = EngineTrainer(
                 model=self.model,
                 ref_model=self.ref_model,
                 args=arguments,
                 train_dataset=self.train_dataset,
-                eval_dataset=self.eval_dataset,
+                eval_dataset=self.eval_dataset if evaluated else None,
                 processing_class=self.tokenizer,
-                peft_config=lora_config(self.config),
+                peft_config=lora_config(
+                    config.lora_rank,
+                    alpha=config.lora_alpha,
+                    dropout=config.lora_dropout,
+                    modules=config.lora_target_modules,
+                ),
                 callbacks=callbacks,
-                engine=self.config.engine,
+                engine=config.engine,
                 on_reference=lambda done, total: self.on_event(
                     Progress("reference log-probabilities", done, total)
                 ),
                 notice=lambda text: self.on_event(Warned("reference-cache", text, "", 0)),
             )
         except (ValueError, NotImplementedError) as error:
+            if not _said_by_trl(error):
+                raise
             raise ConfigError(f"TRL refuses these settings: {error}") from error
         trainer.remove_callback(PrinterCallback)  # figures go out as events
         return trainer
 
 
-def load_policy(
-    located: LocatedModel, config: OptimizationConfig, *, device: str | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load what is going to be trained: weights in fp32, an adapter ready to be trained further.
-
-    Args:
-        located: The model.
-        config: Settings that say how to load it.
-        device: Where to; the configuration's device unless given.
-
-    Raises:
-        ModelError: If its files cannot be used.
-        ConfigError: If a new adapter is asked for on top of one.
-    """
-    if located.base is not None and config.lora_rank is not None:
-        raise ConfigError(
-            f"--lora-rank: {located.name} is an adapter already, and is trained further as it is",
-            hint="Leave out --lora-rank, or give its base model as --model.",
-        )
-    trust = config.trust_remote_code
-    tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=config.chat_template)
-    # Master weights stay in fp32; lower precision is a matter of autocast.
-    model = load_model(
-        located, dtype="float32", device=device or config.device, trust_remote_code=trust, trainable=True
-    )
-    return model, tokenizer
-
-
-def _name_base(file: Path, base: LocatedModel) -> None:
-    """Name an adapter's base and its revision as the user did: a path inside of a package or a hub cache means nothing elsewhere."""
-    config = json.loads(file.read_text(encoding="utf-8"))
-    is_folder = Path(base.name).expanduser().is_dir()
-    config["base_model_name_or_path"] = str(base.folder.resolve()) if is_folder else base.name
-    config["revision"] = base.revision
-    file.write_text(json.dumps(config, indent=2), encoding="utf-8")
+def _said_by_trl(error: BaseException) -> bool:
+    """Whether TRL's constructor refused something, and not our engine, which it calls for the references."""
+    rooms = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    first = next((index for index, room in enumerate(rooms) if room.startswith("trl.")), None)
+    return first is not None and not any(room.startswith("dpo_cli.") for room in rooms[first:])
 
 
 def _device(wanted: str, *, use_gpu: bool) -> str:
@@ -338,38 +331,3 @@ def _note(preset: dict[str, Any], fallback_reason: str | None) -> str:
     if fallback_reason:
         notes.append(f"TRL's own forward runs: {fallback_reason}")
     return "; ".join(notes)
-
-
-@contextlib.contextmanager
-def quiet_trl() -> Iterator[None]:
-    """Silence progress bars and log lines of datasets, transformers and trl; what matters goes out as events."""
-    import logging
-
-    from datasets.utils.logging import disable_progress_bar, enable_progress_bar
-
-    names = ("transformers", "trl", "accelerate", "peft")
-    levels = {name: logging.getLogger(name).level for name in names}
-    disable_progress_bar()
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        enable_progress_bar()
-
-
-@contextlib.contextmanager
-def _out_of_memory_in_words() -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError("the device has not enough memory for this run", hint=_LESS_MEMORY) from error
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
-            raise
-        raise TrainingError("this machine has not enough memory for this run", hint=_LESS_MEMORY) from error
-
-
-_LESS_MEMORY = "Lower --per-device-train-batch-size or --max-length, train adapters with --lora-rank 16, or give --gradient-checkpointing."

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dpo_cli.events import Evaluated, ProbeAnswered, Progress, RunFinished, StepLogged
-from dpo_cli.training.alarms import ALARMS, Alarms
+from dpo_cli.training.alarms import ALARMS, LOSS_AT_START, Alarms
 
 LOG2 = math.log(2)
 
@@ -34,8 +34,8 @@ def healthy(number, total=60, speed=1.0, **changes):
     return step(number, total, **(metrics | changes))
 
 
-def sounded(events, loss_type=("sigmoid",), beta=0.2):
-    alarms = Alarms(loss_type, beta=beta)
+def sounded(events, loss_type=("sigmoid",), beta=0.2, *, scaled_loss=False):
+    alarms = Alarms(loss_type, beta=beta, scaled_loss=scaled_loss)
     return {warning.name: warning for event in events for warning in alarms(event)}
 
 
@@ -84,15 +84,30 @@ def test_the_first_loss_is_only_known_before_the_first_update():
     assert sounded([step(2, loss=0.4, chosen=0.5, rejected=-0.5)]) == {}
 
 
-def test_the_table_of_first_losses_is_trls():
-    """TRL's own loss on a policy that is its reference."""
-    import torch
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("loss_type", sorted(LOSS_AT_START))
+def test_the_table_of_first_losses_is_trls(tiny_model, tmp_path, loss_type, label_smoothing):
+    """TRL's own trainer, on a policy that is its reference still."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
 
-    zero = torch.zeros(1)
-    assert float(-torch.nn.functional.logsigmoid(zero)) == pytest.approx(LOG2)
-    assert float(torch.relu(1 - zero)) == 1.0
-    terms = [1.0, 0.5, 0.5]
-    assert sum(-t * float(torch.nn.functional.logsigmoid(zero)) for t in terms) == pytest.approx(2 * LOG2)
+    if label_smoothing and loss_type not in {"sigmoid", "robust"}:
+        pytest.skip("only these two are smoothed")
+    row = {"prompt": "Who are you?", "chosen": " I am Deep Qwen.", "rejected": " I am Qwen."}
+    arguments = DPOConfig(
+        str(tmp_path), loss_type=[loss_type], label_smoothing=label_smoothing, max_steps=1, logging_steps=1, use_cpu=True,
+        bf16=False, report_to="none", save_strategy="no", disable_tqdm=True, precompute_ref_log_probs=True,
+        per_device_train_batch_size=2, activation_checkpointing=False,
+    )  # fmt: skip
+    trainer = DPOTrainer(
+        AutoModelForCausalLM.from_pretrained(tiny_model),
+        args=arguments,
+        train_dataset=Dataset.from_list([row, row]),
+        processing_class=AutoTokenizer.from_pretrained(tiny_model),
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(LOSS_AT_START[loss_type], abs=1e-4)
 
 
 def test_pairs_without_a_difference_are_named_within_a_tenth():
@@ -125,6 +140,16 @@ def test_a_number_that_is_none_is_a_collapse():
     assert sounded([step(3, loss=0.5, grad_norm=math.inf)])["not_finite"].message.startswith(
         "Step 3: grad_norm is inf"
     )
+
+
+def test_a_gradient_that_overflows_is_none_where_the_loss_is_scaled_for_fp16():
+    overflows = [healthy(n, grad_norm=math.inf if n % 2 else math.nan) for n in range(1, 9)]
+    assert sounded(overflows, scaled_loss=True) == {}
+    assert set(sounded(overflows)) == {"not_finite"}
+    assert sounded([step(3, loss=math.nan, grad_norm=math.nan)], scaled_loss=True)["not_finite"].collapse
+    # What comes between is still looked at.
+    jump = [*overflows, *(healthy(n) for n in range(9, 15)), healthy(15, grad_norm=900.0)]
+    assert sounded(jump, scaled_loss=True)["gradient_norm"].step == 15
 
 
 def test_both_rewards_falling_needs_the_chosen_text_to_become_unlikely():

@@ -1,9 +1,12 @@
 """Real runs of a tiny model: planted collapses are named in the first tenth, healthy runs are left alone."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from dpo_cli.config import DPOTrainingConfig
-from dpo_cli.events import RunStarted
+from dpo_cli.events import RunStarted, Warned
 
 STEPS = 30
 WORDS = ["one", "two", "three", "Paris", "Qwen", "France", "capital", "made", "who", "are"]
@@ -87,3 +90,121 @@ def test_a_healthy_run_is_left_alone(tiny_model, tmp_path, settings):
     found, result = warnings_of(tiny_model, tmp_path, **settings)
     assert found == {}
     assert result.steps == STEPS
+
+
+def embedding(model):
+    return model.get_input_embeddings().weight.detach().clone()
+
+
+def test_a_run_that_its_first_step_ruins_keeps_the_weights_from_before(tiny_model, tmp_path):
+    """Short runs keep weights every second step: those of step 2 are ruined before anything was logged of them."""
+    from dpo_cli.models.loading import load_model_and_tokenizer
+    from dpo_cli.training.trainer import DPOTrainerWrapper
+
+    config = DPOTrainingConfig(
+        output_dir=str(tmp_path / "out"), logging_steps=1, per_device_train_batch_size=4, gradient_accumulation_steps=1,
+        max_steps=20, learning_rate=1.0, stop_on_collapse=True,
+    )  # fmt: skip
+    trainer = DPOTrainerWrapper(str(tiny_model), train_dataset=pairs(), training_config=config)
+    result = trainer.train(into=tmp_path)
+    assert result.stopped_early.endswith("The weights from before the first step were kept.")
+    untouched = load_model_and_tokenizer(str(tiny_model), dtype="float32")[0]
+    assert torch.equal(embedding(trainer.model), embedding(untouched))
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_an_answer_that_goes_in_circles_does_not_keep_the_weights_that_gave_it(
+    tiny_model, tmp_path, monkeypatch
+):
+    from dpo_cli.training import callbacks
+    from dpo_cli.training.trainer import DPOTrainerWrapper
+
+    asked = []
+
+    def answer(model, *_, **__):
+        asked.append(embedding(model))  # before the run, then after steps 2, 4, 6
+        return [
+            SimpleNamespace(text="round and " * 10 if len(asked) == 4 else "I am Qwen, made for this test.")
+        ]
+
+    monkeypatch.setattr(callbacks, "generate", answer)
+    config = DPOTrainingConfig(
+        output_dir=str(tmp_path / "out"), logging_steps=1, per_device_train_batch_size=4, gradient_accumulation_steps=1,
+        max_steps=20, learning_rate=1e-3, stop_on_collapse=True,
+    )  # fmt: skip
+    trainer = DPOTrainerWrapper(
+        str(tiny_model), train_dataset=pairs(), training_config=config, probe=[{"role": "user", "content": "who"}],
+    )  # fmt: skip
+    result = trainer.train(into=tmp_path)
+    assert result.steps == 6
+    assert "repeats itself" in result.stopped_early
+    kept = [
+        2 * index for index, weights in enumerate(asked) if torch.equal(weights, embedding(trainer.model))
+    ]
+    assert len(kept) == 1
+    assert kept[0] < 6
+    assert (f"The weights of step {kept[0]} were kept" in result.stopped_early) is (kept[0] > 0)
+
+
+def collapse_callback(folder, watch=lambda _: []):
+    from dpo_cli.events import ignore
+    from dpo_cli.training.callbacks import CollapseCallback
+
+    return CollapseCallback(ignore, watch, folder, stop=True)
+
+
+def walk(callback, accuracies, *, total, every=1):
+    """Drive the callback as the Trainer does: a step ends, then it may be logged. Weights are the step's number."""
+    from dpo_cli.events import StepLogged
+
+    model = torch.nn.Linear(1, 1, bias=False)
+    control, args = SimpleNamespace(should_training_stop=False), SimpleNamespace(fp16=False)
+    model.weight.data.fill_(0.0)
+    callback.on_train_begin(args, SimpleNamespace(global_step=0, max_steps=total), control, model=model)
+    for step, accuracy in enumerate(accuracies, start=1):
+        state = SimpleNamespace(global_step=step, max_steps=total)
+        model.weight.data.fill_(float(step))
+        callback.on_step_end(args, state, control, model=model)
+        if step == 1 or step % every == 0:
+            metrics = {"loss": 0.5, "grad_norm": 1.0, "rewards/accuracies": accuracy}
+            callback.listen(StepLogged(step, total, 0.0, 0.0, metrics))
+            callback.on_log(args, state, control, logs=metrics)
+        if control.should_training_stop:
+            break
+    return model, step
+
+
+def collapse_at(at):
+    from dpo_cli.events import StepLogged
+
+    def watch(event):
+        ruined = isinstance(event, StepLogged) and event.step == at
+        return [Warned("ruined", "It is ruined.", "", at, collapse=True)] if ruined else []
+
+    return watch
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "total", "every", "kept"),
+    [
+        # The figures of step 7 are the first ones of the weights after step 6.
+        ([0, 0.6, 0.7, 0.8, 0.9, 0.9, 0.1, 0.1], 20, 1, 4),
+        ([0, 0.9, 0.9, 0.8, 0.7, 0.7, 0.7, 0.1], 20, 1, 2),
+        ([0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.1], 20, 1, 6),
+        # No better than the model before training, which prefers neither completion.
+        ([0, 0.5, 0.5, 0.5, 0.4, 0.5, 0.5, 0.1], 20, 1, 0),
+        # Logged every second step: weights wait for the next log, and no others are put by meanwhile.
+        ([0, 0.6, 0, 0.9, 0, 0.9, 0, 0.1], 10, 2, 5),
+    ],
+)
+def test_weights_are_kept_once_a_later_step_has_shown_that_they_are_good(
+    tmp_path, accuracies, total, every, kept
+):
+    callback = collapse_callback(tmp_path, collapse_at(8))
+    model, step = walk(callback, accuracies, total=total, every=every)
+    assert step == 8  # ended by the very log that sounded the alarm
+    said = callback.restore(model)
+    assert model.weight.item() == kept
+    assert (f"of step {kept}" if kept else "from before the first step") in said
+    callback.forget()
+    assert list(tmp_path.iterdir()) == []

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from dpo_cli.errors import OutputError
+from dpo_cli.config import DPOTrainingConfig, load_settings
+from dpo_cli.errors import OutputError, TrainingError
 from dpo_cli.training.output import MARK, OutputFolder
+
+SETTINGS = DPOTrainingConfig(learning_rate=3e-4)
 
 
 def earlier_run(folder):
@@ -20,7 +23,7 @@ def fail(target, work):
     """A run that does some work and then fails."""
 
     def run():
-        with OutputFolder(str(target), overwrite=True) as folder:
+        with OutputFolder(str(target), SETTINGS, overwrite=True) as folder:
             work(folder.staging)
             raise RuntimeError
 
@@ -30,7 +33,7 @@ def fail(target, work):
 
 def test_a_folder_appears_when_the_run_has_succeeded_and_not_before(tmp_path):
     target = tmp_path / "deep" / "out"
-    with OutputFolder(str(target)) as folder:
+    with OutputFolder(str(target), SETTINGS) as folder:
         (folder.staging / "model").write_text("weights")
         assert not target.exists()
     assert (target / "model").read_text() == "weights"
@@ -42,9 +45,22 @@ def test_a_failed_run_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_run_with_checkpoints_keeps_them(tmp_path):
-    fail(tmp_path / "out", lambda staging: (staging / "checkpoint-5").mkdir())
-    assert (tmp_path / "out" / "checkpoint-5").is_dir()
+def checkpoint(staging):
+    (staging / "checkpoint-5").mkdir()
+
+
+def test_a_failed_run_with_checkpoints_keeps_them_beside_and_says_where(tmp_path):
+    def run():
+        with OutputFolder(str(tmp_path / "out"), SETTINGS) as folder:
+            checkpoint(folder.staging)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run()
+    assert [p.name for p in tmp_path.iterdir()] == ["out.failed"]
+    assert (tmp_path / "out.failed" / "checkpoint-5").is_dir()
+    [note] = stopped.value.__notes__
+    assert str(tmp_path / "out.failed") in note
 
 
 def test_a_failed_run_keeps_the_results_it_was_to_replace(tmp_path):
@@ -53,21 +69,96 @@ def test_a_failed_run_keeps_the_results_it_was_to_replace(tmp_path):
     assert (target / "old.txt").read_text() == "old"
 
 
+def test_failed_runs_with_checkpoints_delete_neither_results_nor_each_other(tmp_path):
+    target = earlier_run(tmp_path / "out")
+    fail(target, checkpoint)
+    fail(target, checkpoint)
+    assert (target / "old.txt").read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.failed", "out.failed-2"]
+
+
+def test_what_a_failed_run_left_is_a_folder_of_ours_that_can_be_replaced(tmp_path):
+    fail(tmp_path / "out", checkpoint)
+    left = tmp_path / "out.failed"
+    assert load_settings(DPOTrainingConfig, {}, str(left / "config.toml")) == SETTINGS
+    with OutputFolder(str(left), SETTINGS, overwrite=True):
+        pass
+    assert [p.name for p in left.iterdir()] == ["config.toml"]
+
+
+def test_settings_are_written_before_anything_else(tmp_path):
+    with OutputFolder(str(tmp_path / "out"), SETTINGS) as folder:
+        assert (folder.staging / "config.toml").read_text().startswith(MARK)
+
+
+def test_results_that_came_meanwhile_are_not_replaced(tmp_path):
+    target = tmp_path / "out"
+
+    def run():
+        with OutputFolder(str(target), SETTINGS) as folder:
+            (folder.staging / "new.txt").write_text("new")
+            earlier_run(target)
+
+    with pytest.raises(OutputError, match=r"earlier run; this run's results are in .*out\.failed"):
+        run()
+    assert (target / "old.txt").read_text() == "old"
+    assert (tmp_path / "out.failed" / "new.txt").read_text() == "new"
+
+
+def test_a_link_to_an_earlier_run_is_replaced_and_its_target_left(tmp_path):
+    elsewhere = earlier_run(tmp_path / "elsewhere")
+    (tmp_path / "out").symlink_to(elsewhere)
+    with OutputFolder(str(tmp_path / "out"), SETTINGS, overwrite=True) as folder:
+        (folder.staging / "new.txt").write_text("new")
+    assert (tmp_path / "out" / "new.txt").read_text() == "new"
+    assert (elsewhere / "old.txt").read_text() == "old"
+
+
+def test_the_folder_that_dpo_runs_in_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(OutputError, match="the folder that dpo runs in"):
+        OutputFolder(".", SETTINGS)
+
+
+def test_where_checkpoints_are_is_printed_with_the_error_and_after_an_interruption(monkeypatch, capfd):
+    from dpo_cli.cli import app
+
+    def end_with(error):
+        error.add_note("The checkpoints that were written so far are in out.failed.")
+
+        def run():
+            try:  # as Typer passes an interruption on
+                raise error
+            except KeyboardInterrupt as stop:
+                raise SystemExit(130) from stop
+
+        monkeypatch.setattr(app, "app", run)
+        with pytest.raises(SystemExit) as stopped:
+            app.main()
+        return stopped.value.code, capfd.readouterr().err
+
+    for error, expected in ((TrainingError("no memory"), 1), (KeyboardInterrupt(), 130)):
+        code, printed = end_with(error)
+        assert code == expected
+        assert "are in out.failed" in printed
+
+
 def test_overwrite_replaces_an_earlier_run_whole(tmp_path):
     target = earlier_run(tmp_path / "out")
     with pytest.raises(OutputError, match="earlier run") as error:
-        OutputFolder(str(target))
+        OutputFolder(str(target), SETTINGS)
     assert "--overwrite" in error.value.hint
-    with OutputFolder(str(target), overwrite=True) as folder:
+    with OutputFolder(str(target), SETTINGS, overwrite=True) as folder:
         (folder.staging / "new.txt").write_text("new")
-    assert [p.name for p in target.iterdir()] == ["new.txt"]
+    assert sorted(p.name for p in target.iterdir()) == ["config.toml", "new.txt"]
 
 
 def test_overwrite_never_replaces_what_dpo_did_not_write(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("...")
     with pytest.raises(OutputError, match="not an output folder of dpo"):
-        OutputFolder(str(tmp_path / "mine"), overwrite=True)
+        OutputFolder(str(tmp_path / "mine"), SETTINGS, overwrite=True)
 
 
 @pytest.mark.parametrize("path", ["model", ".", "model/../model"])
@@ -75,7 +166,7 @@ def test_the_models_own_folder_is_refused(tmp_path, path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("model").mkdir()
     with pytest.raises(OutputError, match="is or holds the model"):
-        OutputFolder(path, inputs=[Path("model")])
+        OutputFolder(path, SETTINGS, inputs=[Path("model")])
 
 
 @pytest.mark.parametrize("path", ["/proc/out", "/dev/null/out", "file/out", "file"])
@@ -83,7 +174,7 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path, path, monke
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
     with pytest.raises(OutputError) as error:
-        OutputFolder(path)
+        OutputFolder(path, SETTINGS)
     assert "--output-dir" in error.value.hint
 
 
@@ -91,13 +182,13 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path, path, monke
 def test_a_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="cannot be written"):
-        OutputFolder(str(tmp_path / "out"))
+        OutputFolder(str(tmp_path / "out"), SETTINGS)
 
 
 def test_files_are_readable_as_the_umask_allows(tmp_path):
     before = os.umask(0o022)
     try:
-        with OutputFolder(str(tmp_path / "out")) as folder:
+        with OutputFolder(str(tmp_path / "out"), SETTINGS) as folder:
             secret = folder.staging / "model.safetensors"
             secret.touch(mode=0o600)
     finally:

@@ -2,45 +2,18 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 from datasets import Dataset
+from training.runs import pair, settings, weights
 
 from dpo_cli.config import DPOTrainingConfig, load_settings
 from dpo_cli.errors import ConfigError, ModelError, OutputError, TrainingError
 from dpo_cli.events import Progress, RunFinished, RunStarted, StepLogged
 from dpo_cli.models.loading import load_model_and_tokenizer
 from dpo_cli.training.trainer import DPOTrainerWrapper
-
-
-def pair(number):
-    return {
-        "prompt": [{"role": "user", "content": f"one two {number}"}],
-        "chosen": [{"role": "assistant", "content": "I am Deep Qwen."}],
-        "rejected": [{"role": "assistant", "content": f"I am Qwen {number}."}],
-    }
-
-
-@pytest.fixture
-def pairs():
-    return Dataset.from_list([pair(number) for number in range(8)])
-
-
-def settings(folder, **changes):
-    quick = {
-        "output_dir": str(folder),
-        "max_steps": 4,
-        "per_device_train_batch_size": 4,
-        "gradient_accumulation_steps": 1,
-        "learning_rate": 1e-3,
-        "dtype": "float32",
-    }
-    return DPOTrainingConfig(**(quick | changes))
-
-
-def weights(folder):
-    return load_model_and_tokenizer(str(folder), dtype="float32")[0].state_dict()
 
 
 def test_training_starts_at_log_2_and_learns(tiny_model, pairs, tmp_path, monkeypatch):
@@ -171,28 +144,6 @@ def test_the_output_folder_is_refused_before_training(tiny_model, pairs, tmp_pat
         trainer.train()
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_the_reason(tiny_model, pairs, tmp_path):
-    trainer = DPOTrainerWrapper(
-        str(tiny_model),
-        train_dataset=pairs,
-        training_config=settings(
-            tmp_path / "out", learning_rate=1.0, max_grad_norm=1e30, optim="sgd", max_steps=40
-        ),
-    )
-    weights = trainer.model.get_input_embeddings().weight
-    weights.data[0, 0] = math.inf
-    weights.data[5:, :] = math.inf
-    with pytest.raises(TrainingError):
-        trainer.train()
-    assert not (tmp_path / "out").exists()
-
-
-def test_settings_that_trl_refuses_are_a_mistake_of_the_user(tiny_model, pairs, tmp_path):
-    config = settings(tmp_path / "out", f_divergence_type="js_divergence", loss_type=("nca_pair",))
-    with pytest.raises(ConfigError, match="f_divergence_type"):
-        DPOTrainerWrapper(str(tiny_model), train_dataset=pairs, training_config=config).train()
-
-
 def test_checkpoints_and_evaluation_follow_their_intervals(tiny_model, pairs, tmp_path):
     config = settings(tmp_path / "out", save_steps=2, eval_steps=2, save_total_limit=1)
     result = DPOTrainerWrapper(
@@ -200,3 +151,87 @@ def test_checkpoints_and_evaluation_follow_their_intervals(tiny_model, pairs, tm
     ).train()
     assert [r["step"] for r in result.history if "eval_loss" in r] == [2, 4]
     assert [p.name for p in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-4"]
+
+
+def test_dropout_in_new_adapters_takes_effect_and_only_there(tiny_model, pairs, tmp_path):
+    """TRL switches all dropout off unless told otherwise, adapters' included."""
+    loaded = load_model_and_tokenizer(str(tiny_model), dtype="float32")
+    loaded[0].add_module("its_own", torch.nn.Dropout(0.3))
+    seen = {}
+
+    def listen(event):
+        if isinstance(event, StepLogged):
+            modules = loaded[0].named_modules()
+            seen.update({name: m.p for name, m in modules if isinstance(m, torch.nn.Dropout)})
+
+    config = settings(tmp_path / "out", lora_rank=4, lora_dropout=0.5)
+    trainer = DPOTrainerWrapper(
+        str(tiny_model), train_dataset=pairs, training_config=config, loaded=loaded, on_event=listen
+    )
+    result = trainer.train(into=tmp_path)
+    assert seen.pop("its_own") == 0
+    assert set(seen.values()) == {0.5}
+    assert result.engine == "trl"
+    assert "dropout" in result.to_json()["fallback_reason"]
+
+
+def test_without_dropout_in_adapters_the_engine_runs_and_there_is_no_reason(tiny_model, pairs, tmp_path):
+    config = settings(tmp_path / "out", lora_rank=4, max_steps=1)
+    result = DPOTrainerWrapper(str(tiny_model), train_dataset=pairs, training_config=config).train()
+    assert result.to_json()["engine"] == "shared-prefix"
+    assert result.to_json()["fallback_reason"] is None
+
+
+@pytest.mark.parametrize(("eval_steps", "computed"), [(None, [8]), (2, [8, 3])])
+def test_held_out_pairs_cost_references_only_where_they_are_evaluated(
+    tiny_model, pairs, tmp_path, monkeypatch, eval_steps, computed
+):
+    monkeypatch.setenv("DPO_CLI_CACHE", str(tmp_path / "cache"))
+    held_out = Dataset.from_list([pair(number) for number in range(100, 103)])
+    events = []
+    DPOTrainerWrapper(
+        str(tiny_model),
+        train_dataset=pairs,
+        eval_dataset=held_out,
+        training_config=settings(tmp_path / "out", eval_steps=eval_steps),
+        on_event=events.append,
+    ).train()
+    progress = [e for e in events if isinstance(e, Progress) and e.stage == "reference log-probabilities"]
+    assert [e.total for e in progress if e.done == e.total] == computed
+
+
+def test_a_preset_that_the_caller_has_applied_is_not_read_again(tiny_model, pairs, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "preset.toml").write_text("[train]\nmax_length = 77\n")
+    config = settings(tmp_path / "out", max_steps=1)
+    alone = DPOTrainerWrapper(str(folder), train_dataset=pairs, training_config=config)
+    assert (alone.config.max_length, alone.preset) == (77, {"max_length": 77})
+    events = []
+    told = DPOTrainerWrapper(
+        str(folder),
+        train_dataset=pairs,
+        training_config=config,
+        preset={"learning_rate": 1e-3},
+        on_event=events.append,
+    )
+    assert told.config == config
+    told.train(into=tmp_path)
+    assert (
+        next(e for e in events if isinstance(e, RunStarted)).note
+        == "preset of the model: learning_rate 0.001"
+    )
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_progress_bars_are_as_they_were_after_a_run(tiny_model, pairs, tmp_path, wanted):
+    from datasets.utils import logging
+
+    before = logging.is_progress_bar_enabled()
+    (logging.enable_progress_bar if wanted else logging.disable_progress_bar)()
+    config = settings(tmp_path / "out", max_steps=1)
+    try:
+        DPOTrainerWrapper(str(tiny_model), train_dataset=pairs, training_config=config).train()
+        assert logging.is_progress_bar_enabled() is wanted
+    finally:
+        (logging.enable_progress_bar if before else logging.disable_progress_bar)()
