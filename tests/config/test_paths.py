@@ -19,7 +19,7 @@ USES = {
     "a model": (locate_model, ModelError),
     "the run of a model": (recorded_run, ModelError),
     "pairs": (load_pairs, DataError),
-    "an output folder": (OutputFolder, OutputError),
+    "an output folder": (lambda name: OutputFolder(name, DPOTrainingConfig()), OutputError),
 }
 
 
