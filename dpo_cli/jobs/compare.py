@@ -120,8 +120,9 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
         from dpo_cli.evaluation.scores import Names
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
         from dpo_cli.models.loading import load_model_and_tokenizer
+        from dpo_cli.models.memory import out_of_memory_in_words
     pairs = _pairs(config, run)
-    with stages.stage("comparing"):
+    with stages.stage("comparing"), out_of_memory_in_words():
         comparison = run_comparison(
             before,
             after,

@@ -80,9 +80,11 @@ class BenchResult:
         return [a / b for a, b in zip(ours, theirs, strict=True)]
 
     def to_json(self) -> dict[str, Any]:
-        """The document of `dpo bench --json`; every number is a median over the repetitions."""
+        """The document of `dpo bench --json`; every number is a median over the repetitions, but the ratio's range."""
+        ratios = self.ratios(OURS)
         return {
-            "ratio": statistics.median(self.ratios(OURS)),
+            "ratio": statistics.median(ratios),
+            "ratio_range": [min(ratios), max(ratios)],
             "memory_ratio": statistics.median(self.memory_ratios()),
             "floor_fraction": self.floor_fraction,
             "engines": {name: figures.to_json() for name, figures in self.engines.items()},

@@ -41,8 +41,6 @@ class WorkerSpec:
         steps: Measured optimizer steps, after `warmup` unmeasured ones.
         warmup: Steps before the clock starts.
         cache_folder: Where reference log-probabilities are kept; empty at the start, so that they are computed.
-        clock: `wall`, or `cpu` for the seconds that this process computed (for a machine that others use too;
-            with one thread, since waiting threads compute as well).
     """
 
     engine: str
@@ -59,7 +57,6 @@ class WorkerSpec:
     steps: int
     warmup: int
     cache_folder: str
-    clock: str = "wall"
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ def measure(spec: WorkerSpec) -> WorkerResult:
     model = load_model(located, dtype="float32", device=device.type, trust_remote_code=trust, trainable=True)
     dtype = choose_dtype(spec.dtype, device, parameters=model.num_parameters())
     stamps: list[float] = []
-    now = clock(spec, device.type)
+    now = clock(device.type)
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -147,7 +144,7 @@ def _trainer(
     from dpo_cli.training.arguments import lora_config
     from dpo_cli.training.engine_trainer import EngineTrainer
 
-    now = clock(spec, model.device.type)
+    now = clock(model.device.type)
 
     class TimedReferences(EngineTrainer):
         def _compute_references(self, *args: Any) -> Any:
@@ -190,16 +187,14 @@ def _trainer(
     return DPOTrainer(**common), seconds
 
 
-def clock(spec: WorkerSpec, device: str) -> Callable[[], float]:
+def clock(device: str) -> Callable[[], float]:
     """A function that gives seconds, after the device has done what it was told."""
     import torch
-
-    seconds = time.process_time if spec.clock == "cpu" else time.perf_counter
 
     def now() -> float:
         if device == "cuda":
             torch.cuda.synchronize()
-        return seconds()
+        return time.perf_counter()
 
     return now
 

@@ -65,7 +65,7 @@ def test_figures_are_medians_and_ratios_are_taken_round_by_round(canned):
     assert measured.ratios(CACHED) == [8.0, 4.0, 3.0]
     assert measured.memory_ratios() == [0.5, 1 / 3, 0.5]
     document = measured.to_json()
-    assert set(document) == {"ratio", "memory_ratio", "floor_fraction", "engines"}
+    assert set(document) == {"ratio", "ratio_range", "memory_ratio", "floor_fraction", "engines"}
     assert document["ratio"] == 2.0
     assert document["memory_ratio"] == 0.5
     assert document["floor_fraction"] == 1.0  # 50 operations at 100 a second, and half a second a pair
