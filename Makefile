@@ -40,7 +40,7 @@ docs: $(VENV)/installed ## Build the documentation site into site/
 	$(BIN)/mkdocs build --strict
 
 docs-test: $(VENV)/installed ## Run every command and Python block of README and docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/docs
 
 bench: $(VENV)/installed ## Measure this machine: our engine against TRL's
 	$(BIN)/dpo bench
