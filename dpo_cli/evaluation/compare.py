@@ -225,8 +225,8 @@ def _encoded(
     )
     if pairs and not tokens:
         raise DataError(
-            f"none of {len(pairs):,} held-out pairs has anything to score within --max-length {settings.max_length:,}",
-            hint="Give a greater --max-length, or look at the pairs with dpo check.",
+            f"none of {len(pairs):,} held-out pairs can be scored: training would drop them, or nothing is left of them within --max-length {settings.max_length:,}",
+            hint="Look at the pairs with dpo check, which says why, or give a greater --max-length.",
         )
     return tokens, len(pairs) - len(tokens)
 

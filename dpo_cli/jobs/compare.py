@@ -120,9 +120,9 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
         from dpo_cli.evaluation.scores import Names
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
         from dpo_cli.models.loading import load_model_and_tokenizer
-        from dpo_cli.models.memory import out_of_memory_in_words
-    pairs = _pairs(config, run)
-    with stages.stage("comparing"), out_of_memory_in_words():
+        from dpo_cli.models.memory import LESS_TO_ASK, out_of_memory_in_words
+    pairs = _pairs(config, run, after)
+    with stages.stage("comparing"), out_of_memory_in_words(LESS_TO_ASK):
         comparison = run_comparison(
             before,
             after,
@@ -145,7 +145,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
         on_event(
             Noted(
                 f"{left_out:,} of {len(pairs):,} held-out pairs are left out:"
-                f" there is nothing to score within --max-length {max_length:,}"
+                f" training would drop them, or nothing is left of them within --max-length {max_length:,} (see dpo check)"
             )
         )
     return comparison
@@ -240,9 +240,9 @@ def _general(old_name: str | None) -> list[Question]:
     return [*shipped_questions("identity_heldout"), *ordinary] if old_name else ordinary
 
 
-def _pairs(config: CompareConfig, run: Run | None) -> list[dict[str, Any]]:
+def _pairs(config: CompareConfig, run: Run | None, after: str) -> list[dict[str, Any]]:
     """The held-out pairs that were named, else those of the run, read as the run read them; may be none."""
-    source, options = _heldout(config, run)
+    source, options = _heldout(config, run, after)
     if source is None:
         return []
     from dpo_cli.data.load import load_pairs
@@ -250,7 +250,7 @@ def _pairs(config: CompareConfig, run: Run | None) -> list[dict[str, Any]]:
     return list(load_pairs(source, **options).train)
 
 
-def _heldout(config: CompareConfig, run: Run | None) -> tuple[str | None, Options]:
+def _heldout(config: CompareConfig, run: Run | None, after: str) -> tuple[str | None, Options]:
     from dpo_cli.data.heldout import heldout_options
     from dpo_cli.data.options import options_of
     from dpo_cli.jobs.train import shipped_pairs
@@ -258,7 +258,9 @@ def _heldout(config: CompareConfig, run: Run | None) -> tuple[str | None, Option
     if config.pairs is not None or not isinstance(run, DPOTrainingConfig):
         return config.pairs, {}
     if run.eval_dataset is None:
-        return (None if run.dataset else shipped_pairs("heldout")), {}
+        # The command writes what it read beside the model; the Python wrapper is given pairs, and does not.
+        of_shipped = run.dataset is None and (Path(after).expanduser() / "data.json").is_file()
+        return (shipped_pairs("heldout") if of_shipped else None), {}
     return run.eval_dataset, cast("Options", heldout_options(run.dataset, options_of(run)))
 
 

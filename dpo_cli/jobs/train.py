@@ -216,6 +216,11 @@ def _check_rewards_file(config: DPOTrainingConfig, heldout: list[dict[str, Any]]
             hint="Give --eval-dataset or --eval-fraction.",
         )
     file = user_path(config.save_rewards, OutputError)
+    if user_path(config.output_dir, OutputError).resolve() in file.resolve().parents:
+        raise OutputError(
+            f"--save-rewards {file}: is in the output folder, which is replaced when the run is done",
+            hint="Name a file outside of it.",
+        )
     if file.is_dir() or not file.parent.is_dir():
         what = "is a folder" if file.is_dir() else f"there is no folder {file.parent}"
         raise OutputError(f"--save-rewards {file}: {what}")

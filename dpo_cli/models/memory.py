@@ -17,10 +17,11 @@ from dpo_cli.errors import TrainingError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LESS_MEMORY = (
+LESS_TO_TRAIN = (
     "Lower --per-device-train-batch-size, --generation-batch-size or --max-length, train adapters with --lora-rank 16, "
     "or give --gradient-checkpointing."
 )
+LESS_TO_ASK = "Lower --generation-batch-size or --max-length."
 
 
 def keep_memory() -> bool:
@@ -58,8 +59,11 @@ def peak_memory_bytes(device: str) -> int:
 
 
 @contextlib.contextmanager
-def out_of_memory_in_words() -> Iterator[None]:
+def out_of_memory_in_words(hint: str = LESS_TO_TRAIN) -> Iterator[None]:
     """Turn what torch and Python raise when memory runs out into an error that says what to lower.
+
+    Args:
+        hint: What to lower.
 
     Raises:
         TrainingError: If memory ran out inside of the block.
@@ -70,7 +74,7 @@ def out_of_memory_in_words() -> Iterator[None]:
         where = _short_of_memory(error)
         if where is None:
             raise
-        raise TrainingError(f"{where} has not enough memory for this run", hint=_LESS_MEMORY) from error
+        raise TrainingError(f"{where} has not enough memory for this run", hint=hint) from error
 
 
 def _short_of_memory(error: MemoryError | RuntimeError) -> str | None:

@@ -26,7 +26,7 @@ SAME_NAME = (
 
 
 def trl_arguments(
-    config: DPOTrainingConfig, *, folder: Path, autocast: str, on_cpu: bool, evaluate: bool
+    config: DPOTrainingConfig, *, folder: Path, autocast: str, on_cpu: bool, evaluate: bool, stream: bool
 ) -> DPOConfig:
     """Build TRL's configuration.
 
@@ -36,6 +36,7 @@ def trl_arguments(
         autocast: "bfloat16" or "float16" for mixed precision over fp32 weights, "float32" for none.
         on_cpu: Train on the CPU even if there is another device.
         evaluate: Whether there are held-out pairs.
+        stream: Whether pairs are streamed.
 
     Raises:
         ConfigError: If TRL refuses a value.
@@ -55,7 +56,7 @@ def trl_arguments(
         "eval_strategy": "steps" if evaluate and config.eval_steps else "no",
         "eval_steps": config.eval_steps,
         # A stream cannot be walked twice, and a reference that moves cannot be computed beforehand.
-        "precompute_ref_log_probs": not (config.streaming or config.trl.get("sync_ref_model")),
+        "precompute_ref_log_probs": not (stream or config.trl.get("sync_ref_model")),
         "report_to": list(config.report_to) or "none",
         "activation_checkpointing": config.gradient_checkpointing,
         # The base has its dropout switched off before TRL sees it; what is left is that of new adapters.

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from dpo_cli.errors import TrainingError
+from dpo_cli.errors import TrainingError, first_line
 from dpo_cli.events import Evaluated, Event, OnEvent, ProbeAnswered, RunStarted, StepLogged, Warned
 from dpo_cli.models.generate import generate
 from dpo_cli.models.memory import peak_memory_bytes
@@ -219,7 +220,7 @@ class CollapseCallback(TrainerCallback):
             return
         if self.reason is not None:
             control.should_training_stop = True
-        elif self._candidate is None and state.global_step % max(1, state.max_steps // PROBES_IN_A_RUN) == 0:
+        elif self._candidate is None and state.global_step % -(-state.max_steps // PROBES_IN_A_RUN) == 0:
             _save(model, self._candidate_file)
             self._candidate = state.global_step
 
@@ -286,4 +287,10 @@ class CollapseCallback(TrainerCallback):
 
 def _save(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftModel
     trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    save_file(trained, file)
+    try:
+        save_file(trained, file)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"{file.parent}: the best weights cannot be kept there meanwhile ({first_line(error)})",
+            hint="Make room on that disk, or give --no-stop-on-collapse.",
+        ) from error

@@ -85,7 +85,9 @@ class OutputFolder:
         if self.path.exists():
             self.path.rename(earlier / "results")
         self.staging.rename(self.path)
-        shutil.rmtree(earlier)
+        shutil.rmtree(
+            earlier, ignore_errors=True
+        )  # the new results are in place, whatever becomes of the old
 
     def _set_aside(self) -> Path:
         """Keep the folder beside its place, under a name that nothing has."""
@@ -145,6 +147,11 @@ def _refuse_working_folder(path: Path) -> None:
 def _refuse_existing(path: Path, *, overwrite: bool) -> None:
     if not path.exists():
         return
+    if path.is_mount():
+        raise OutputError(
+            f"{path}: is where a file system is mounted, which cannot be put in place whole",
+            hint="Give --output-dir the name of a new folder inside of it.",
+        )
     if not path.is_dir():
         raise OutputError(f"{path}: is a file", hint="Give --output-dir the name of a folder.")
     if not any(path.iterdir()):

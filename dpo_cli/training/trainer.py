@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+from datasets import IterableDataset
+from peft import PeftModel
 from transformers import PrinterCallback, set_seed
 from trl.trainer.utils import disable_dropout_in_model
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
     from trl import DPOConfig
 
@@ -129,6 +131,11 @@ class DPOTrainerWrapper:
             config, preset = apply_preset(config, found, origin)
         self.config, self.preset = config, dict(preset)
         self.device = str(loaded[0].device.type) if loaded else _device(config.device, use_gpu=use_gpu)
+        if isinstance(ref_model, PeftModel):
+            raise ModelError(
+                "ref_model: is an adapter on a base, and must be one model",
+                hint="Give ref_model.merge_and_unload().",
+            )
         self.ref_model = ref_model
         self.probe = probe
         self.on_event = on_event
@@ -221,6 +228,9 @@ class DPOTrainerWrapper:
             autocast=autocast,
             on_cpu=self.device == "cpu",
             evaluate=self.eval_dataset is not None,
+            stream=any(
+                isinstance(pairs, IterableDataset) for pairs in (self.train_dataset, self.eval_dataset)
+            ),
         )
         run = RunStarted(
             total_steps=0,

@@ -149,7 +149,5 @@ def test_pairs_that_are_left_out_are_counted(load):
 
 def test_no_pair_to_score_is_an_error_and_no_silence(load):
     settings = AskSettings(max_new_tokens=4, max_length=4)
-    with pytest.raises(
-        DataError, match="none of 3 held-out pairs has anything to score within --max-length 4"
-    ):
+    with pytest.raises(DataError, match=r"none of 3 held-out pairs can be scored: .* within --max-length 4"):
         examine(load("same"), QUESTIONS, name="same", settings=settings, pairs=PAIRS)

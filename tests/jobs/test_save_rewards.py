@@ -111,3 +111,13 @@ def test_a_file_that_cannot_be_written_stops_it_before_training(base, pairs, tmp
             )
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_output_folder_would_go_with_the_earlier_run(base, pairs, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputError, match="is in the output folder"):
+        train(
+            config(
+                base, pairs, tmp_path, eval_dataset=str(pairs), save_rewards=str(tmp_path / "out" / "r.jsonl")
+            )
+        )

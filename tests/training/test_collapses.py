@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dpo_cli.config import DPOTrainingConfig
+from dpo_cli.errors import TrainingError
 from dpo_cli.events import RunStarted, Warned
 
 STEPS = 30
@@ -208,3 +209,9 @@ def test_weights_are_kept_once_a_later_step_has_shown_that_they_are_good(
     assert (f"of step {kept}" if kept else "from before the first step") in said
     callback.forget()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_cannot_be_kept_end_the_run_in_words(tmp_path):
+    callback = collapse_callback(tmp_path / "there is no such folder")
+    with pytest.raises(TrainingError, match="cannot be kept there meanwhile"):
+        walk(callback, [0, 0.6], total=2)

@@ -195,3 +195,10 @@ def test_files_are_readable_as_the_umask_allows(tmp_path):
         os.umask(before)
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "out" / "model.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_place_where_something_is_mounted_is_refused_before_the_run(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "out")
+    with pytest.raises(OutputError, match="mounted"):
+        OutputFolder(str(tmp_path / "out"), SETTINGS)

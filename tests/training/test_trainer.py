@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from training.runs import pair, settings, weights
 
 from dpo_cli.config import DPOTrainingConfig, load_settings
@@ -235,3 +236,20 @@ def test_progress_bars_are_as_they_were_after_a_run(tiny_model, pairs, tmp_path,
         assert logging.is_progress_bar_enabled() is wanted
     finally:
         (logging.enable_progress_bar if before else logging.disable_progress_bar)()
+
+
+def test_pairs_in_memory_that_are_a_stream_need_no_setting(tiny_model, pairs, tmp_path):
+    trainer = DPOTrainerWrapper(
+        str(tiny_model),
+        train_dataset=pairs.to_iterable_dataset(),
+        training_config=settings(tmp_path / "out", max_steps=2),
+    )
+    assert trainer.train().history[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_an_adapter_as_reference_is_refused_in_words(tiny_model, pairs, tmp_path):
+    adapted = get_peft_model(
+        load_model_and_tokenizer(str(tiny_model))[0], LoraConfig(r=2, target_modules="all-linear")
+    )
+    with pytest.raises(ModelError, match="ref_model: is an adapter"):
+        DPOTrainerWrapper(str(tiny_model), train_dataset=pairs, ref_model=adapted)
