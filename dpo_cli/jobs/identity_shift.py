@@ -14,6 +14,7 @@ from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model, read_preset
 from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders
+from dpo_cli.training.trackers import require_trackers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +78,7 @@ def identity_shift(
         TrainingError: If the run could not finish.
     """
     refuse_several_processes()
+    require_trackers(config.report_to)
     located = locate_model(config.model, revision=config.model_revision)
     preset, origin = read_preset(located, config.command, lora=config.lora_rank is not None)
     config, preset = apply_preset(config, preset, origin)

@@ -17,6 +17,7 @@ from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
 from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders
+from dpo_cli.training.trackers import require_trackers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -97,6 +98,7 @@ def train(
         TrainingError: If the run could not finish.
     """
     refuse_several_processes()
+    require_trackers(config.report_to)
     located = locate_model(config.model, revision=config.model_revision)
     job = config.command if config.dataset else SHIPPED
     preset, origin = read_preset(located, job, lora=config.lora_rank is not None)

@@ -30,6 +30,7 @@ from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders, write_history
 from dpo_cli.training.policy import load_policy, require_end_token, save_policy
 from dpo_cli.training.quiet import quiet_trl
+from dpo_cli.training.trackers import require_trackers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,6 +123,7 @@ class DPOTrainerWrapper:
         if (dataset_name is None) == (train_dataset is None):
             raise ConfigError("give either dataset_name or train_dataset: pairs come from one of them")
         config = training_config or DPOTrainingConfig()
+        require_trackers(config.report_to)
         self.model_name = model_name
         self.located = locate_model(model_name, revision=config.model_revision)
         if preset is None:

@@ -118,3 +118,37 @@ def test_several_processes_are_refused(tiny_model, pairs, tmp_path, monkeypatch,
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv(name, "1")
     DPOTrainerWrapper(str(tiny_model), train_dataset=pairs, training_config=config)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("tensorbord", "no tracker that is known"), ("clearml", "clearml is not installed")]
+)
+def test_a_tracker_that_is_not_there_is_said_before_anything_is_read(
+    tmp_path, pairs, name, message, monkeypatch
+):
+    monkeypatch.setattr("dpo_cli.training.trackers.find_spec", lambda _: None)
+    for run in (
+        lambda: train(settings(tmp_path / "out", model="nothing", dataset="nothing", report_to=(name,))),
+        lambda: identity_shift(
+            IdentityShiftConfig(
+                model="nothing",
+                original_name="A",
+                new_name="B",
+                report_to=(name,),
+                output_dir=str(tmp_path / "out"),
+            )
+        ),
+        lambda: DPOTrainerWrapper(
+            "nothing", train_dataset=pairs, training_config=settings(tmp_path, report_to=(name,))
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run()
+
+
+def test_the_trackers_are_those_of_transformers():
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    from dpo_cli.training.trackers import TRACKERS
+
+    assert TRACKERS.keys() <= INTEGRATION_TO_CALLBACK.keys()
