@@ -145,6 +145,22 @@ def test_a_condition_that_is_in_no_pair(tmp_path):
         user_experiment.training_pairs(read, read, 1.0, seed=0)
 
 
+def test_tables_in_different_units_both_give_pairs():
+    sites = Sites(0)
+    rows = [
+        user_table.Measured(sites.nine(), tag, value * unit, "")
+        for value in range(30)
+        for tag, unit in (("<percent>", 3.0), ("<log10>", 0.02))
+    ]
+    scaled = user_experiment.in_deviations(rows)
+    for tag, unit in (("<percent>", 3.0), ("<log10>", 0.02)):
+        deviation = unit * math.sqrt((30**2 - 1) / 12)  # of the numbers 0 to 29
+        expected = [row.value / deviation for row in rows if row.condition == tag]
+        assert [row.value for row in scaled if row.condition == tag] == pytest.approx(expected)
+    pairs = user_experiment.training_pairs(scaled, scaled, user_experiment.MARGIN, seed=0)
+    assert {pair["prompt"] for pair in pairs} == {"<percent>", "<log10>"}
+
+
 def test_a_split_tears_no_sequence_apart(tmp_path):
     rows = [
         user_table.Measured(f"{'ACGT'[n % 4]}{n}", tag, 0.0, "") for n in range(50) for tag in ("<a>", "<b>")

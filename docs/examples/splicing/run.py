@@ -70,7 +70,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--margin",
         type=float,
-        help="with --sites: least difference of a pair; half a standard deviation unless given",
+        help="with --sites: least difference of a pair in the unit of the tables; half a standard deviation of its condition unless given",
     )
     return parser.parse_args(arguments)
 

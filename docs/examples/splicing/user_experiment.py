@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import language_model
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 COLUMNS = ("pair accuracy", "both tags right", "detection AUROC", "switch AUROC")
 HELD_OUT = 0.2
 """Share of the sequences that is held out, with all their conditions."""
+MARGIN = 0.5
+"""Least difference of a pair, in standard deviations of its condition, unless one is given in the table's unit."""
 PAIRS = 6_000
 EVENTS = 4_000
 """Couples of held-out sites that are looked at in each condition."""
@@ -65,7 +67,7 @@ def run_seed(
         seed: Of the split, of the base model and of its data.
         folder: Where data, models and logs go.
         files: The tables.
-        margin: Least difference of a pair; half a standard deviation of all values when None.
+        margin: Least difference of a pair; half a standard deviation of its condition's values when None.
         engine: Of `dpo train`.
         small: Read fewer sites before training.
 
@@ -76,7 +78,8 @@ def run_seed(
         DataError: If a table is wrong, or a condition is in no pair.
     """
     rows = read_tables(files)
-    margin = 0.5 * float(np.std([row.value for row in rows])) if margin is None else margin
+    if margin is None:
+        rows, margin = in_deviations(rows), MARGIN
     split = split_by_sequence(rows, seed)
     folder.mkdir(parents=True, exist_ok=True)
     pairs = training_pairs(split.train, rows, margin, seed)
@@ -108,6 +111,15 @@ def run_seed(
         "DPO, implicit reward": lambda texts: BETA * (log_p["dpo"](texts) - log_p["base"](texts)),
     }
     return {name: measure(split.heldout, scorer, margin) for name, scorer in scorers.items()}
+
+
+def in_deviations(rows: list[Measured]) -> list[Measured]:
+    """The same rows, each value in standard deviations of its condition: tables may differ in their units."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        values.setdefault(row.condition, []).append(row.value)
+    deviation = {condition: float(np.std(of)) or 1.0 for condition, of in values.items()}
+    return [replace(row, value=row.value / deviation[row.condition]) for row in rows]
 
 
 def pretraining_sites(split: Split, tags: list[str], seed: int, count: int) -> list[tuple[str, str]]:
