@@ -19,6 +19,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
+from dpo_cli.data.locate import read_rows
 from dpo_cli.errors import DataError, DpoError
 from dpo_cli.report.error import show_error
 
@@ -30,20 +31,17 @@ COLUMNS = ("prompt", "sequence")
 
 
 def read(file: Path) -> list[tuple[str, str]]:
-    """(prompt, sequence) of each row.
+    """(prompt, sequence) of each row, from any file that `dpo train` reads.
 
     Raises:
-        DataError: With row and column, for a file without sequences or a prompt that is not one tag.
+        DataError: With row and column, for a file without sequences or a prompt that is not one tag; the header is row 1.
     """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-            if missing:
-                raise DataError(f"{file} row 1: there is no column {missing[0]}.")
-            rows = [tuple((row[name] or "").strip() for name in COLUMNS) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: cannot be read as a table ({error}).") from None
+    rows = []
+    for row in read_rows(str(file)):
+        missing = [name for name in COLUMNS if name not in row]
+        if missing:
+            raise DataError(f"{file} row 1: there is no column {missing[0]}.")
+        rows.append(tuple(str(row[name] or "").strip() for name in COLUMNS))
     for number, (prompt, sequence) in enumerate(rows, start=2):
         if not TAG.fullmatch(prompt):
             raise DataError(
@@ -52,8 +50,6 @@ def read(file: Path) -> list[tuple[str, str]]:
             )
         if not sequence:
             raise DataError(f"{file} row {number}, column sequence: there is no sequence.")
-    if not rows:
-        raise DataError(f"{file} row 2: there are no rows below the header.")
     return rows
 
 
@@ -100,9 +96,10 @@ def main() -> int:
         if options.what == "base":
             make_base(texts, options.out, seed=options.seed)
             return 0
+        ranked = rank(texts, options.out, options.table)
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(("prompt", "sequence", "log_ratio", "log_p"))
-        for prompt, sequence, ratio, log_p in rank(texts, options.out, options.table):
+        for prompt, sequence, ratio, log_p in ranked:
             writer.writerow((prompt, sequence, f"{ratio:.4f}", f"{log_p:.4f}"))
     except DpoError as error:
         show_error(error)
