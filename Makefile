@@ -11,7 +11,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 100000000000
 .PHONY: help install demo test test-all check docs docs-test bench model real-model lock clean
 
 help: ## Say what the targets do
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@echo "Installing into $(VENV): a minute or two, the first time only"

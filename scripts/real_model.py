@@ -10,7 +10,6 @@ bfloat16 (269 MB); tokenizer and chat template are unchanged.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import torch
@@ -35,7 +34,7 @@ def main() -> None:
     staging = arguments.folder.with_name(arguments.folder.name + ".partial")
     model.to(torch.bfloat16).save_pretrained(staging)
     AutoTokenizer.from_pretrained(**where).save_pretrained(staging)
-    os.replace(staging, arguments.folder)
+    staging.replace(arguments.folder)
 
 
 if __name__ == "__main__":
