@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig
-    from dpo_cli.data.build import build_dpo_dataset
-    from dpo_cli.data.identity import build_identity_shift_dataset
     from dpo_cli.data.load import load_dpo_dataset
     from dpo_cli.errors import DpoError
     from dpo_cli.jobs.compare import compare
     from dpo_cli.jobs.identity_shift import identity_shift
     from dpo_cli.models.loading import load_model_and_tokenizer
+    from dpo_cli.synthesis.answers import build_dpo_dataset
+    from dpo_cli.synthesis.identity import build_identity_shift_dataset
     from dpo_cli.training.trainer import DPOTrainerWrapper, TrainingResult
 
 _WHERE = {
