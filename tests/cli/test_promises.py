@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 from pydantic_core import PydanticUndefined
@@ -39,7 +38,7 @@ RUNS = {
 def flags() -> dict[str, dict[str, str]]:
     """Command to its flags, each with how it is typed."""
     group: Any = typer.main.get_command(app)
-    context = click.Context(group, **group.context_settings)
+    context = typer.Context(group, **group.context_settings)
     commands = {"dpo": group} | {name: group.get_command(context, name) for name in COMMANDS}
     found: dict[str, dict[str, str]] = {}
     for name, command in commands.items():
