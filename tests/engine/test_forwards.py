@@ -1,7 +1,6 @@
 """Which forward computed what: every batch that the engine claims is its own, and what it leaves to TRL is told."""
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,17 +10,15 @@ from peft import LoraConfig
 from trl import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from dpo_cli.errors import TrainingError
-from dpo_cli.training import packed_forward
-from dpo_cli.training.arguments import lora_config
-from dpo_cli.training.bench_worker import _who_computed
-from dpo_cli.training.engine_trainer import EngineTrainer
-from dpo_cli.training.length_scaled_rope import length_limit
-from dpo_cli.training.packed_forward import ForwardCounts
-from dpo_cli.training.shared_prefix import install_shared_prefix
+from dpo_cli.engine import packed_forward
+from dpo_cli.engine.length_scaled_rope import length_limit
+from dpo_cli.engine.packed_forward import ForwardCounts
+from dpo_cli.engine.shared_prefix import install_shared_prefix
+from dpo_cli.engine.trainer import SharedPrefixTrainer
+from dpo_cli.training.trl_config import lora_config
 
 
-class Ready(Requests, EngineTrainer):
+class Ready(Requests, SharedPrefixTrainer):
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset
 
@@ -48,7 +45,7 @@ def run(
     own=None,
     **settings,
 ):
-    """Train three steps; `own` are arguments of EngineTrainer."""
+    """Train three steps; `own` are arguments of SharedPrefixTrainer."""
     model = make_model("llama") if model is None else copy.deepcopy(model)
     own = {} if kind is Prepared else {"cache_folder": folder / "cache"} | (own or {})
     trainer = kind(
@@ -284,16 +281,3 @@ def test_labels_that_are_not_the_tokens_go_through_trls_forward(tmp_path):
     assert install_shared_prefix(trainer, counts) is None
     assert torch.equal(trainer.model(**batch).log_probs, theirs)
     assert counts.handed_over == {"labels that are not the tokens of their rows": 1}
-
-
-def test_a_measurement_names_the_forwards_it_took():
-    def found(packed, left=None, reason=None):
-        counts = ForwardCounts(packed)
-        counts.handed_over.update(left or {})
-        return SimpleNamespace(fallback_reason=reason, forwards=counts)
-
-    assert not _who_computed(found(3), steps=3)
-    assert _who_computed(found(0, reason="dropout"), steps=3) == "dropout"
-    assert "2 batches: odd ones" in _who_computed(found(1, {"odd ones": 2}), steps=3)
-    with pytest.raises(TrainingError, match="2 batches in 3 steps"):
-        _who_computed(found(2), steps=3)
