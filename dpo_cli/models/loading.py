@@ -92,19 +92,21 @@ def read_chat_template(choice: str) -> str:
     if choice == "chatml":
         return CHATML
     path = user_path(choice, ModelError)
+    hint = "Give 'chatml' or the path of a Jinja file."
+    if path.exists() and not path.is_file():
+        raise ModelError(f"--chat-template {choice}: is not a file", hint=hint)
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("not a file")
         with path.open("rb") as file:
             text = file.read(4 * LONGEST_TEMPLATE + 1)
-        if len(text) > 4 * LONGEST_TEMPLATE:
-            raise OSError(f"longer than {LONGEST_TEMPLATE:,} characters")
-        return text.decode("utf-8").replace("\r\n", "\n")
+        if len(text) <= 4 * LONGEST_TEMPLATE:  # UTF-8 has up to four bytes a character
+            return text.decode("utf-8").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"--chat-template {choice}: cannot be read ({first_line(error)})",
-            hint="Give 'chatml' or the path of a Jinja file.",
+            f"--chat-template {choice}: cannot be read ({first_line(error)})", hint=hint
         ) from None
+    raise ModelError(
+        f"--chat-template {choice}: has more than the {LONGEST_TEMPLATE:,} characters allowed", hint=hint
+    )
 
 
 def load_model(
