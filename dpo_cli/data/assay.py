@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from dpo_cli.config import DataConfig
-    from dpo_cli.data.containers import Source
-    from dpo_cli.data.rows import RawRow
+    from dpo_cli.data.sources.containers import Source
+    from dpo_cli.data.sources.rows import RawRow
 
 ASSAY: Final = "assay"
 """What `--format` calls this layout."""

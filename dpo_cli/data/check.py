@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.data.assay import ASSAY, ASSAY_TITLE
-from dpo_cli.data.findings import ADVICE, NO_TEMPLATE, Finding
-from dpo_cli.data.inspection import Inspector, drop_findings
+from dpo_cli.data.audit.findings import ADVICE, NO_TEMPLATE, Finding
+from dpo_cli.data.audit.inspection import Inspector, drop_findings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dpo_cli.data.accounting import Accounting
     from dpo_cli.data.assay import AssayAccounting
     from dpo_cli.data.formats import Format
-    from dpo_cli.data.token_view import TokenView
+    from dpo_cli.data.tokens.view import TokenView
     from dpo_cli.errors import DpoError
 
 

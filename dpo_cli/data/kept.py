@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_cli.data.arrow import PairTable
 from dpo_cli.data.pairs import fingerprint
-from dpo_cli.data.walk import Walk
+from dpo_cli.data.scan import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
     from dpo_cli.data.accounting import Accounting
-    from dpo_cli.data.inspection import Inspector
-    from dpo_cli.data.reading import PairReader
+    from dpo_cli.data.audit.inspection import Inspector
+    from dpo_cli.data.reader import PairReader
     from dpo_cli.data.split import PromptSplit
-    from dpo_cli.data.tokenized import PairTokenizer
+    from dpo_cli.data.tokens.tokenizer import PairTokenizer
     from dpo_cli.events import OnEvent
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.config import DataConfig, Truncation, settings_from
 from dpo_cli.data.assay import ASSAY, AssayAccounting, read_assay
+from dpo_cli.data.audit.inspection import Inspector
 from dpo_cli.data.check import CheckResult, conclude
-from dpo_cli.data.inspection import Inspector
 from dpo_cli.data.kept import ReadPairs, read_pairs
-from dpo_cli.data.locate import locate
-from dpo_cli.data.reading import Columns, PairReader
-from dpo_cli.data.saved import Held
+from dpo_cli.data.reader import Columns, PairReader
+from dpo_cli.data.sources.locate import locate
+from dpo_cli.data.sources.saved import Held
 from dpo_cli.data.split import split_by_prompt
-from dpo_cli.data.tokenized import PairTokenizer, missing_template
+from dpo_cli.data.tokens.tokenizer import PairTokenizer, missing_template
 from dpo_cli.errors import ConfigError
 from dpo_cli.events import OnEvent, ignore
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from dpo_cli.data.questions import Question
+    from dpo_cli.text.questions import Question
 
     Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
     OnProgress = Callable[[str, int, int], None]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.config import Truncation
 from dpo_cli.data.pairs import Pair, RowProblem
-from dpo_cli.data.tokenized import PairTokenizer
+from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from dpo_cli.evaluation.divergence import Continuation, token_log_probs
 from dpo_cli.evaluation.scores import ScoreRow, lone_row, paired_row, summarise
 

@@ -11,7 +11,7 @@ from conftest import make_tokenizer
 from dpo_cli.config import DataConfig, Truncation
 from dpo_cli.data.assay import read_assay
 from dpo_cli.data.load import load_pairs
-from dpo_cli.data.locate import locate
+from dpo_cli.data.sources.locate import locate
 from dpo_cli.errors import DataError
 
 

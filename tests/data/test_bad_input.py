@@ -9,7 +9,7 @@ import pytest
 
 from dpo_cli.config import DataConfig
 from dpo_cli.data.load import check_pairs, load_dpo_dataset, load_pairs
-from dpo_cli.data.locate import read_rows
+from dpo_cli.data.sources.locate import read_rows
 from dpo_cli.errors import DataError
 
 GOOD = {"prompt": "What color is the sky?", "chosen": "It is blue.", "rejected": "It is green."}

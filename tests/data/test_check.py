@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from dpo_cli.config import DataConfig, Truncation
-from dpo_cli.data.findings import refuses
+from dpo_cli.data.audit.findings import refuses
 from dpo_cli.data.load import check_pairs, load_pairs
 from dpo_cli.events import ignore
 from tests.conftest import CHATML, make_tokenizer
@@ -329,7 +329,7 @@ def test_the_pair_as_the_model_sees_it(tmp_path, tokenizer):
 
 
 def test_progress_has_an_estimate(tmp_path, monkeypatch):
-    from dpo_cli.data import json_rows
+    from dpo_cli.data.sources import json_rows
 
     monkeypatch.setattr(json_rows, "_CHUNK", 1000)
     events = []
