@@ -94,6 +94,14 @@ def test_every_batch_of_a_lora_run_goes_through_the_engine(settings, tmp_path):
     assert not told
 
 
+def test_a_reference_in_mixed_precision_is_compared_as_coarsely_as_its_numbers_are(tmp_path):
+    """A reference model makes its own autocast: outside of it, nothing shows that its products are rounded."""
+    trainer = run(Ready, tmp_path, ref=True, bf16=True)
+    assert trainer.engine == "shared-prefix"
+    assert trainer.forwards.packed == trainer.requests
+    assert not trainer.forwards.handed_over
+
+
 def noisy(model):
     """Noise on the embeddings while training, such as a library switches on when training starts."""
     model.get_input_embeddings().register_forward_hook(
