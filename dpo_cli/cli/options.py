@@ -41,8 +41,8 @@ def command_from(
 
     def callback(**flags: Any) -> None:  # noqa: ANN401 - whatever was typed
         as_json = bool(flags.pop("as_json"))
-        toml_file = flags.pop("config", None)
-        run(load_settings(cls, flags, toml_file), as_json)
+        file = flags.pop("config", None)
+        run(load_settings(cls, flags, file), as_json)
 
     parameters = [_parameter(name, field) for name, field in _ordered(cls)]
     if epilog_config:
@@ -50,7 +50,9 @@ def command_from(
             _keyword(
                 "config",
                 str | None,
-                typer.Option("--config", "-c", help="TOML file of settings; flags win.", metavar="FILE"),
+                typer.Option(
+                    "--config", "-c", help="TOML or YAML file of settings; flags win.", metavar="FILE"
+                ),
             )
         )
     parameters.append(

@@ -12,6 +12,7 @@ from dpo_cli.config.commands import (
     IdentityShiftConfig,
     TestConfig,
 )
+from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
 from dpo_cli.config.paths import user_path
 from dpo_cli.config.settings import (
     EMBEDDED,
@@ -27,6 +28,7 @@ from dpo_cli.config.sources import apply_preset, load_settings, to_toml
 __all__ = [
     "EMBEDDED",
     "PRESET_SETTINGS",
+    "SETTINGS_BYTES",
     "BenchConfig",
     "CheckConfig",
     "CompareConfig",
@@ -38,8 +40,11 @@ __all__ = [
     "OptimizationConfig",
     "Settings",
     "TestConfig",
+    "UnreadableError",
     "apply_preset",
     "load_settings",
+    "parse_toml",
+    "read_bounded",
     "to_toml",
     "user_path",
 ]

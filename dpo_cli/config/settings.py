@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from dpo_cli.config.trl_table import check_trl_table
+from dpo_cli.redaction import find_secret
 
 EMBEDDED = "embedded"
 """The name of the chat model that ships with the package."""
@@ -46,10 +47,20 @@ class Settings(BaseModel):
         extra="forbid",
         strict=True,
         allow_inf_nan=False,
+        hide_input_in_errors=True,  # a value of the wrong type may be a secret in the wrong place
         protected_namespaces=(),
         use_attribute_docstrings=False,
     )
     command: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, values: object) -> object:
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if secret := find_secret(value, key):
+                msg = f"{key}: {secret.sentence()}"
+                raise ValueError(msg)
+        return values
 
 
 class LoadingConfig(Settings):

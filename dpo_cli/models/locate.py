@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, user_path
+from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, SETTINGS_BYTES, parse_toml, read_bounded, user_path
 from dpo_cli.errors import ModelError, first_line
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -90,9 +89,9 @@ def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[st
     if not file.is_file():
         return {}, ""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ModelError(f"{file}: cannot be read ({first_line(error)})", hint=_NO_PRESET) from None
+        document = parse_toml(read_bounded(file, limit=SETTINGS_BYTES))
+    except ValueError as error:
+        raise ModelError(f"{file}: cannot be read ({error})", hint=_NO_PRESET) from None
     table = _preset_table(document, job, f"{file}: [{job}]")
     on_top = _preset_table(table, "lora", f"{file}: [{job}.lora]")
     settings = {key: value for key, value in table.items() if key != "lora"}
