@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
@@ -16,9 +17,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from dpo_cli.errors import DpoError
+from dpo_cli.redaction import redact
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, TracebackType
 
 
 class Row(NamedTuple):
@@ -127,7 +129,15 @@ def main() -> NoReturn:
         # Whoever read our output is gone; keep Python from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    except Exception:
+        sys.excepthook = _show_bug  # Typer has set its own
+        raise
     sys.exit(code)
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does, without the secrets that a library has put into its message."""
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _show_notes(stop: BaseException) -> None:

@@ -14,14 +14,19 @@ from typing import Any
 
 from dpo_cli.errors import ConfigError, first_line
 
-SETTINGS_BYTES = 1 << 20
-"""Largest file of settings; written by hand, they have some hundred lines."""
+SETTINGS_BYTES = 1 << 16
+"""Largest file of settings: written by hand, they have some hundred lines, and PyYAML reads 15 KB in a second."""
 
 DEEPEST = 32
 """Tables and lists inside of one another; settings need three."""
 
 _INTEGERS = range(-(2**63), 2**63)
 """What TOML promises for integers; arithmetic on more digits takes minutes, and no setting means it."""
+
+_LONG_KEY = re.compile(
+    rf"""(?:^|[\[{{,])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{DEEPEST}}}""", re.MULTILINE
+)
+"""A key such as `a.b.c`, too long: tomllib takes memory in the square of its length."""
 
 YAML_ENDINGS = (".yaml", ".yml")
 
@@ -85,7 +90,7 @@ def read_bounded(name: str | Path, *, limit: int, encoding: str = "utf-8") -> st
     finally:
         os.close(descriptor)
     if len(content) > limit:
-        raise UnreadableError(f"larger than {limit >> 20} MiB, the most that is read of such a file")
+        raise UnreadableError(f"larger than {limit >> 10:,} KiB, the most that is read of such a file")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as problem:
@@ -98,14 +103,16 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         ValueError: In words, if it is none, nests too deep, or has a number that is too long.
     """
+    if _LONG_KEY.search(text):
+        raise ValueError(_TOO_DEEP)
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(first_line(error)) from None
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    except ValueError:  # Python refuses to read integers of more than 4,300 digits
-        raise ValueError(_TOO_LONG) from None
+    except ValueError as error:
+        raise ValueError(_of_python(error)) from None
     _within_bounds(table)
     return table
 
@@ -129,8 +136,8 @@ def parse_yaml(text: str) -> dict[str, Any]:
         raise ValueError(first_line(error)) from None
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    except ValueError:
-        raise ValueError(_TOO_LONG) from None
+    except ValueError as error:
+        raise ValueError(_of_python(error)) from None
     if table is None:
         return {}
     if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
@@ -142,6 +149,11 @@ def parse_yaml(text: str) -> dict[str, Any]:
 
 _TOO_DEEP = f"tables or lists nest deeper than {DEEPEST}"
 _TOO_LONG = "a number has more digits than 64 bits hold"
+
+
+def _of_python(error: ValueError) -> str:
+    """What Python says of a value; it reads no integer of more than 4,300 digits."""
+    return _TOO_LONG if "digits" in str(error) else first_line(error)
 
 
 def _within_bounds(table: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, SETTINGS_BYTES, parse_toml, read_bounded, user_path
 from dpo_cli.errors import ModelError, first_line
+from dpo_cli.redaction import find_secret
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 """What a hub id looks like."""
@@ -52,6 +53,8 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
     Raises:
         ModelError: If it is not there, holds no safetensors weights, or the hub cannot be reached.
     """
+    if secret := find_secret(name):
+        raise ModelError(f"the name of a model {secret.sentence()}")
     if name == EMBEDDED:
         return LocatedModel(name, Path(__file__).parent / "embedded")
     path = user_path(name or "no name given", ModelError)

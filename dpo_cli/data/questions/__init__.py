@@ -22,8 +22,8 @@ DEFAULT_GROUP = "questions"
 
 ShippedName = Literal["identity_train", "identity_heldout", "ordinary"]
 
-QUESTIONS_BYTES = 1 << 26
-"""Largest file of questions: a million of them, more than are asked in a week."""
+QUESTIONS_BYTES = 1 << 23
+"""Largest file of questions: a hundred thousand of them, more than are asked in a day."""
 
 _KEYS = ("question", "group", "answers")
 _HINT = 'Write a question a line, or objects such as {"question": "...", "group": "...", "answers": ["..."]}.'
