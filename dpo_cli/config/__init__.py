@@ -22,8 +22,10 @@ from dpo_cli.config.settings import (
     ModelConfig,
     OptimizationConfig,
     Settings,
+    Truncation,
+    TruncationMode,
 )
-from dpo_cli.config.sources import apply_preset, load_settings, to_toml
+from dpo_cli.config.sources import apply_preset, load_settings, settings_from, to_toml
 
 __all__ = [
     "EMBEDDED",
@@ -40,11 +42,14 @@ __all__ = [
     "OptimizationConfig",
     "Settings",
     "TestConfig",
+    "Truncation",
+    "TruncationMode",
     "UnreadableError",
     "apply_preset",
     "load_settings",
     "parse_toml",
     "read_bounded",
+    "settings_from",
     "to_toml",
     "user_path",
 ]

@@ -62,6 +62,15 @@ def load_settings(cls: type[S], flags: Mapping[str, Any], file: str | None = Non
     return _validate(cls, merged, source, problems)
 
 
+def settings_from(cls: type[S], keywords: Mapping[str, Any]) -> S:
+    """Build settings from keywords of Python.
+
+    Raises:
+        ConfigError: One line for each mistake, with its keyword.
+    """
+    return _validate(cls, dict(keywords), {key: key for key in keywords}, {})
+
+
 def apply_preset(config: S, preset: Mapping[str, Any], origin: str) -> tuple[S, dict[str, Any]]:
     """Fill what the user did not give from the preset recorded with a model.
 

@@ -6,9 +6,9 @@ import pytest
 
 from dpo_cli.config import DPOTrainingConfig, TestConfig, load_settings, parse_toml
 from dpo_cli.config.files import SETTINGS_BYTES, parse_yaml
-from dpo_cli.data.questions import read_questions
 from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.models.locate import LocatedModel, read_preset
+from dpo_cli.text.questions import read_questions
 
 BOMBS = {
     "20,000 brackets": "a = " + "[" * 20_000,
