@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dpo_cli.models.loading import load_model_and_tokenizer
     from dpo_cli.training.trainer import DPOTrainerWrapper, TrainingResult
 
+__version__ = "0.1.0"
+
 _WHERE = {
     "DPOTrainerWrapper": "training.trainer",
     "DPOTrainingConfig": "config",

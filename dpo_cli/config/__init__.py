@@ -21,6 +21,7 @@ from dpo_cli.config.settings import (
     ModelConfig,
     OptimizationConfig,
     Settings,
+    setting_of,
 )
 from dpo_cli.config.sources import apply_preset, load_settings, to_toml
 
@@ -40,6 +41,7 @@ __all__ = [
     "TestConfig",
     "apply_preset",
     "load_settings",
+    "setting_of",
     "to_toml",
     "user_path",
 ]
