@@ -88,9 +88,8 @@ class PairTokenizer:
         """
         if any(pair.conversational for pair in pairs) and not self.tokenizer.chat_template:
             raise missing_template()
-        rendered = [
-            self._renderer.render(pair) if pair.conversational else self._plain(pair) for pair in pairs
-        ]
+        chats = iter(self._renderer.render([pair for pair in pairs if pair.conversational]))
+        rendered = [next(chats) if pair.conversational else self._plain(pair) for pair in pairs]
         readable = [
             (pair, text)
             for pair, text in zip(pairs, rendered, strict=True)
