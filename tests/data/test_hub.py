@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from dpo_cli.data.sources.hub import choose_files
+from dpo_cli.data.sources.splits import choose_files
 from dpo_cli.errors import DataError
 from tests.hub_server import serve
 
