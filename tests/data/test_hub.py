@@ -11,7 +11,7 @@ import sys
 import pytest
 from hub_server import serve
 
-from dpo_cli.data.sources.hub import choose_files
+from dpo_cli.data.sources.splits import choose_files
 from dpo_cli.errors import DataError
 
 
