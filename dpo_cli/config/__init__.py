@@ -24,6 +24,7 @@ from dpo_cli.config.settings import (
     Settings,
     Truncation,
     TruncationMode,
+    setting_of,
 )
 from dpo_cli.config.sources import apply_preset, load_settings, settings_from, to_toml
 
@@ -49,6 +50,7 @@ __all__ = [
     "load_settings",
     "parse_toml",
     "read_bounded",
+    "setting_of",
     "settings_from",
     "to_toml",
     "user_path",

@@ -5,6 +5,7 @@ Everything that a person writes for dpo to obey is read here: `--config`, preset
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -55,10 +56,9 @@ def read_settings_file(name: str) -> dict[str, Any]:
     except UnreadableError as problem:
         if problem.line:
             raise ConfigError(f"{name}, line {problem.line}: is {problem.reason}") from None
-        reason = f"{problem}"[0].lower() + f"{problem}"[1:]
-        raise ConfigError(
-            f"{name}: cannot be read ({reason})", hint="Give --config the path of a TOML or YAML file."
-        ) from None
+        missing = problem.reason == os.strerror(errno.ENOENT)
+        what = "no such file" if missing else f"cannot be read ({problem})"
+        raise ConfigError(f"{name}: {what}", hint="Give --config the path of a TOML or YAML file.") from None
     yaml = name.lower().endswith(YAML_ENDINGS)
     try:
         return parse_yaml(text) if yaml else parse_toml(text)

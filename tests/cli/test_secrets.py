@@ -136,6 +136,18 @@ def test_from_python_it_is_refused_as_well(secret, workplace):
     assert list(workplace.iterdir()) == []
 
 
+def test_usage_errors_do_not_echo_secrets(capsys):
+    for arguments in (
+        [CANARY],
+        ["train", f"--hub-token={CANARY}"],
+        ["train", CANARY],
+        ["train", f"--{CANARY}"],
+    ):
+        code, printed = run(capsys, *arguments)
+        assert code == 2
+        without_canary(printed)
+
+
 @pytest.mark.parametrize(
     "message", [f"401 for https://u:{PLAIN}@hub", CANARY, f"hub_token={PLAIN}", f"denied: {PLAIN}", f"{{'api_key': '{PLAIN}'}}"]
 )  # fmt: skip
