@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dpo_cli.data.pairs import TEMPLATE_REFUSED, Message, Pair, RowProblem
+from dpo_cli.data.unrendered import Unrendered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,35 +57,43 @@ class ChatRenderer:
         self._use: Use = contents_use(template) if isinstance(template, str) else "unknown"
         self._skeletons: dict[tuple[Any, ...], _Skeleton | RowProblem] = {}
         self._to_probe = _PROBED
+        self._unrendered = Unrendered(self._run)
 
     def render(self, pair: Pair) -> Triple | RowProblem:
         """A conversational pair as the three texts that are tokenised; a problem when the template refuses it."""
         chosen, rejected = [*pair.prompt, *pair.chosen], [*pair.prompt, *pair.rejected]
         texts = []
         for messages, start_answer in ((pair.prompt, True), (chosen, False), (rejected, False)):
-            text = self._one(messages, pair.tools, start_answer=start_answer)  # type: ignore[arg-type]
+            text = self._one(messages, pair, start_answer=start_answer)  # type: ignore[arg-type]
             if isinstance(text, RowProblem):
                 return text
             texts.append(text)
         return texts[0], texts[1], texts[2]
 
-    def _one(
-        self, messages: list[Message], tools: list[Any] | None, *, start_answer: bool
-    ) -> str | RowProblem:
-        if self._use == "unknown" or tools or any(message.keys() != _PLAIN for message in messages):
-            return self._run(messages, tools, start_answer=start_answer)
+    def left_out(self, pair: Pair, triple: Triple) -> tuple[str, ...]:
+        """The fields of a conversational pair that are not in its rendered texts, in words."""
+        return self._unrendered.fields(pair, triple[1], triple[2])
+
+    def _one(self, messages: list[Message], pair: Pair, *, start_answer: bool) -> str | RowProblem:
+        if (
+            self._use == "unknown"
+            or pair.tools
+            or pair.template_kwargs
+            or any(message.keys() != _PLAIN for message in messages)
+        ):
+            return self._run(messages, pair, start_answer=start_answer)
         key = (start_answer, *[message["role"] for message in messages])
         skeleton = self._skeletons.get(key)
         if skeleton is None:
             if len(self._skeletons) >= _MOST_SKELETONS:
-                return self._run(messages, tools, start_answer=start_answer)
+                return self._run(messages, pair, start_answer=start_answer)
             skeleton = self._skeletons[key] = self._skeleton(key)
         if isinstance(skeleton, RowProblem):
             return skeleton
         text = self._filled(skeleton, messages)
         if self._to_probe:
             self._to_probe -= 1
-            whole = self._run(messages, tools, start_answer=start_answer)
+            whole = self._run(messages, pair, start_answer=start_answer)
             if whole != text:
                 self._use = "unknown"
                 return whole
@@ -107,16 +116,19 @@ class ChatRenderer:
         return _Skeleton(pieces[::2], [int(index) for index in pieces[1::2]])
 
     def _run(
-        self, messages: Sequence[Message], tools: list[Any] | None, *, start_answer: bool
+        self, messages: Sequence[Message], pair: Pair | None, *, start_answer: bool = False
     ) -> str | RowProblem:
         from jinja2.exceptions import TemplateError
 
+        more = {"tools": pair.tools, **(pair.template_kwargs or {})} if pair is not None else {}
         try:
             text: str = self._tokenizer.apply_chat_template(
-                list(messages), tools=tools, tokenize=False, add_generation_prompt=start_answer
+                list(messages), tokenize=False, add_generation_prompt=start_answer, **more
             )
-        except (TemplateError, TypeError, ValueError, KeyError) as error:
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             return RowProblem(TEMPLATE_REFUSED, f"the chat template says: {error}")
+        except RecursionError:
+            return RowProblem(TEMPLATE_REFUSED, "the chat template calls itself without end")
         return text
 
 
@@ -136,9 +148,9 @@ def contents_use(template: str) -> Use:
         return "unknown"
     try:
         tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)  # noqa: S701 - parsed, never run
-    except TemplateSyntaxError:
+        return _Reading(tree).use()
+    except (TemplateSyntaxError, RecursionError):
         return "unknown"
-    return _Reading(tree).use()
 
 
 class _Reading:
