@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.pairs import REASONS, ROLE_ORDER
-from dpo_cli.data.rows import FileDamage
+from dpo_cli.data.sources.rows import FileDamage
 from dpo_cli.errors import DataError
 
 if TYPE_CHECKING:
     from dpo_cli.data.pairs import RowProblem
-    from dpo_cli.data.rows import RawRow
+    from dpo_cli.data.sources.rows import RawRow
 
 MOST_DROPPED: Final = 0.1
 """The share of rows that may be dropped without being asked: more means that something else is wrong."""

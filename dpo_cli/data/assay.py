@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.accounting import Accounting
 from dpo_cli.data.heldout import heldout_options
-from dpo_cli.data.locate import locate
 from dpo_cli.data.pairs import UNREADABLE, RowProblem, fingerprint
+from dpo_cli.data.sources.locate import locate
 from dpo_cli.data.split import split_by_prompt
 from dpo_cli.errors import DataError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
-    from dpo_cli.data.rows import RawRow
+    from dpo_cli.data.sources.rows import RawRow
 
 ASSAY: Final = "assay"
 """What `--format` calls this layout."""

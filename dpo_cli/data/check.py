@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from dpo_cli.data.findings import ADVICE, NO_TEMPLATE, Finding
+from dpo_cli.data.audit.findings import ADVICE, NO_TEMPLATE, Finding
+from dpo_cli.data.audit.inspection import Inspector
 from dpo_cli.data.heldout import heldout_options
-from dpo_cli.data.inspection import Inspector
 from dpo_cli.data.options import Options, open_reader
 from dpo_cli.data.pairs import fingerprint
-from dpo_cli.data.reading import PairReader
-from dpo_cli.data.tokenized import PairTokenizer, TruncationMode, missing_template
-from dpo_cli.data.walk import Walk
+from dpo_cli.data.reader import PairReader
+from dpo_cli.data.scan import Walk
+from dpo_cli.data.tokens.tokenizer import PairTokenizer, TruncationMode, missing_template
 from dpo_cli.events import OnEvent, ignore
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from dpo_cli.data.accounting import Accounting
-    from dpo_cli.data.token_view import TokenView
+    from dpo_cli.data.tokens.view import TokenView
     from dpo_cli.errors import DpoError
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from dpo_cli.data.arrow import PairTable
 from dpo_cli.data.assay import ASSAY, AssayAccounting, from_table
+from dpo_cli.data.audit.inspection import Inspector
 from dpo_cli.data.check import CheckResult, conclude
 from dpo_cli.data.heldout import heldout_options
-from dpo_cli.data.inspection import Inspector
 from dpo_cli.data.options import LayoutOptions, Options, open_reader
 from dpo_cli.data.pairs import fingerprint
+from dpo_cli.data.scan import Walk
 from dpo_cli.data.split import PromptSplit, split_by_prompt
-from dpo_cli.data.tokenized import PairTokenizer, TruncationMode
-from dpo_cli.data.walk import Walk
+from dpo_cli.data.tokens.tokenizer import PairTokenizer, TruncationMode
 from dpo_cli.errors import ConfigError
 from dpo_cli.events import OnEvent, ignore
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from dpo_cli.data.accounting import Accounting
-    from dpo_cli.data.reading import PairReader
+    from dpo_cli.data.reader import PairReader
 
 
 @dataclass(frozen=True)

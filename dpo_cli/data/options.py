@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TypedDict, cast
 
 from dpo_cli.config import DataConfig
 from dpo_cli.data.assay import ASSAY, from_table
-from dpo_cli.data.locate import locate
-from dpo_cli.data.reading import Columns, PairReader
+from dpo_cli.data.reader import Columns, PairReader
+from dpo_cli.data.sources.locate import locate
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from dpo_cli.data.questions import Question
-    from dpo_cli.data.tokenized import TruncationMode
+    from dpo_cli.data.tokens.tokenizer import TruncationMode
+    from dpo_cli.text.questions import Question
 
     Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
     OnProgress = Callable[[str, int, int], None]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.data.pairs import Pair, RowProblem
-from dpo_cli.data.tokenized import PairTokenizer
+from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from dpo_cli.evaluation.divergence import Continuation, token_log_probs
 from dpo_cli.evaluation.scores import ScoreRow, lone_row, paired_row, summarise
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from dpo_cli.data.tokenized import TruncationMode
+    from dpo_cli.data.tokens.tokenizer import TruncationMode
 
 
 @dataclass(frozen=True)

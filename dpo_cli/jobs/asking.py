@@ -9,7 +9,7 @@ from dpo_cli.evaluation.verdict import CHECKS
 
 if TYPE_CHECKING:
     from dpo_cli.config import GenerationConfig, Settings
-    from dpo_cli.data.tokenized import TruncationMode
+    from dpo_cli.data.tokens.tokenizer import TruncationMode
 
 
 def ask_settings(

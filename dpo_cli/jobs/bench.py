@@ -12,9 +12,9 @@ from dpo_cli.jobs.train import shipped_pairs
 from dpo_cli.models.locate import locate_model
 
 if TYPE_CHECKING:
+    from dpo_cli.bench.generation import GenerationBench
+    from dpo_cli.bench.training import BenchResult
     from dpo_cli.config import BenchConfig
-    from dpo_cli.models.bench import GenerationBench
-    from dpo_cli.training.bench import BenchResult
 
 
 def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
@@ -34,10 +34,10 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
     located = locate_model(config.model, revision=config.model_revision)
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
+        from dpo_cli.bench.training import AS_INSTALLED, OURS, STOCK, WARMUP, run_bench
+        from dpo_cli.bench.worker import WorkerSpec
         from dpo_cli.data.load import load_pairs
         from dpo_cli.models.loading import load_tokenizer
-        from dpo_cli.training.bench import AS_INSTALLED, OURS, STOCK, WARMUP, run_bench
-        from dpo_cli.training.bench_worker import WorkerSpec
 
         tokenizer = load_tokenizer(
             located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
@@ -80,9 +80,9 @@ def bench_generation(config: BenchConfig, on_event: OnEvent = ignore) -> Generat
     located = locate_model(config.model, revision=config.model_revision)
     stages = Stages(on_event)
     with stages.stage("loading the model"):
-        from dpo_cli.data.questions import shipped_questions
-        from dpo_cli.models.bench import measure_generation
+        from dpo_cli.bench.generation import measure_generation
         from dpo_cli.models.loading import load_model, load_tokenizer
+        from dpo_cli.text.questions import shipped_questions
 
         trust = config.trust_remote_code
         tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=config.chat_template)

@@ -15,11 +15,11 @@ from dpo_cli.config import (
     load_settings,
     user_path,
 )
-from dpo_cli.data.questions import Question, read_questions, shipped_questions
 from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model
+from dpo_cli.text.questions import Question, read_questions, shipped_questions
 from dpo_cli.training.output import MARK
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, apply_preset
-from dpo_cli.data.identity import IdentityPairs, make_identity_pairs, questions_in, rename_in_template
-from dpo_cli.data.questions import Question, read_questions, shipped_questions
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.files import write_pairs, write_run_files
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model, read_preset
+from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in, rename_in_template
+from dpo_cli.text.questions import Question, read_questions, shipped_questions
 from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders
 from dpo_cli.training.trackers import require_trackers

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import DPOTrainingConfig, apply_preset, user_path
 from dpo_cli.data.options import open_reader, options_of
-from dpo_cli.data.questions import Question
 from dpo_cli.errors import ConfigError, OutputError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.files import write_run_files
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
+from dpo_cli.text.questions import Question
 from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders
 from dpo_cli.training.trackers import require_trackers

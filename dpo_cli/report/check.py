@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from dpo_cli.report.text import stdout, visible, visible_line, write_json
+from dpo_cli.report.console import stdout, visible, visible_line, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
+    from dpo_cli.data.audit.findings import Finding
     from dpo_cli.data.check import CheckResult
-    from dpo_cli.data.findings import Finding
-    from dpo_cli.data.token_view import Kind, Span
+    from dpo_cli.data.tokens.view import Kind, Span
 
 _STYLES: Final[dict[Kind, str]] = {
     "prompt": "dim",

@@ -9,11 +9,11 @@ from rich.text import Text
 
 from dpo_cli.errors import OutputError, TrainingError
 from dpo_cli.report.comparison import show_comparison
+from dpo_cli.report.console import stdout, visible_line, write_json
 from dpo_cli.report.figures import duration
 from dpo_cli.report.html import write_html
 from dpo_cli.report.model_card import write_model_card
 from dpo_cli.report.record import RunRecord, comparison_record, identity_record, train_record
-from dpo_cli.report.text import stdout, visible_line, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,22 +15,22 @@ from transformers import PrinterCallback, set_seed
 from trl.trainer.utils import disable_dropout_in_model
 
 from dpo_cli.config import DPOTrainingConfig, apply_preset
-from dpo_cli.data.identity import JOB as IDENTITY_SHIFT
 from dpo_cli.data.load import load_dpo_dataset
+from dpo_cli.engine.trainer import SharedPrefixTrainer
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
 from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
 from dpo_cli.models.devices import choose_device, choose_dtype
 from dpo_cli.models.locate import locate_model, read_preset
 from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memory_bytes
+from dpo_cli.synthesis.identity import JOB as IDENTITY_SHIFT
 from dpo_cli.training.alarms import Alarms
-from dpo_cli.training.arguments import lora_config, trl_arguments
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback
-from dpo_cli.training.engine_trainer import EngineTrainer
 from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders, write_history
 from dpo_cli.training.policy import load_policy, require_end_token, save_policy
 from dpo_cli.training.quiet import quiet_trl
 from dpo_cli.training.trackers import require_trackers
+from dpo_cli.training.trl_config import lora_config, trl_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -276,7 +276,7 @@ class DPOTrainerWrapper:
 
     def _trainer(
         self, arguments: DPOConfig, events: EventCallback, collapse: CollapseCallback
-    ) -> EngineTrainer:
+    ) -> SharedPrefixTrainer:
         callbacks: list[TrainerCallback] = [events]
         if self.probe is not None:
             longest = min(64, self.config.max_new_tokens)
@@ -289,7 +289,7 @@ class DPOTrainerWrapper:
         evaluated = arguments.eval_strategy != "no" or arguments.eval_on_start
         config = self.config
         try:
-            trainer = EngineTrainer(
+            trainer = SharedPrefixTrainer(
                 model=self.model,
                 ref_model=self.ref_model,
                 args=arguments,

@@ -13,10 +13,10 @@ import pytest
 
 from dpo_cli.data.check import check_pairs
 from dpo_cli.data.load import load_pairs
-from dpo_cli.data.locate import locate
 from dpo_cli.data.pairs import Pair
-from dpo_cli.data.reading import Columns, PairReader
-from dpo_cli.data.tokenized import PairTokenizer
+from dpo_cli.data.reader import Columns, PairReader
+from dpo_cli.data.sources.locate import locate
+from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from dpo_cli.errors import DataError
 from tests.conftest import CHATML, make_tokenizer
 

@@ -9,7 +9,7 @@ import pytest
 
 from dpo_cli.data.check import check_pairs
 from dpo_cli.data.load import load_dpo_dataset, load_pairs
-from dpo_cli.data.locate import read_rows
+from dpo_cli.data.sources.locate import read_rows
 from dpo_cli.errors import DataError
 
 GOOD = {"prompt": "What color is the sky?", "chosen": "It is blue.", "rejected": "It is green."}

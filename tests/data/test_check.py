@@ -10,8 +10,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from dpo_cli.data.audit.findings import refuses
 from dpo_cli.data.check import check_pairs
-from dpo_cli.data.findings import refuses
 from dpo_cli.data.load import load_pairs
 from tests.conftest import CHATML, make_tokenizer
 
@@ -327,7 +327,7 @@ def test_the_pair_as_the_model_sees_it(tmp_path, tokenizer):
 
 
 def test_progress_has_an_estimate(tmp_path, monkeypatch):
-    from dpo_cli.data import json_rows
+    from dpo_cli.data.sources import json_rows
 
     monkeypatch.setattr(json_rows, "_CHUNK", 1000)
     events = []

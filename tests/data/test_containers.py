@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dpo_cli.data.check import check_pairs
-from dpo_cli.data.json_rows import LARGEST_ROW
 from dpo_cli.data.load import load_dpo_dataset, load_pairs
+from dpo_cli.data.sources.json_rows import LARGEST_ROW
 from dpo_cli.errors import ConfigError, DataError
 
 TRICKY = [
@@ -202,8 +202,8 @@ json_values = st.recursive(
     chunk=st.sampled_from([1, 7, 1 << 20]),
 )
 def test_our_reader_reads_what_pythons_does(tmp_path, monkeypatch, rows, indent, ascii_only, array, chunk):
-    from dpo_cli.data import json_rows
-    from dpo_cli.data.containers import Files
+    from dpo_cli.data.sources import json_rows
+    from dpo_cli.data.sources.containers import Files
 
     monkeypatch.setattr(json_rows, "_CHUNK", chunk)
     texts = [json.dumps(row, indent=indent, ensure_ascii=ascii_only) for row in rows]

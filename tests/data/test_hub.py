@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from dpo_cli.data.hub import choose_files
+from dpo_cli.data.sources.hub import choose_files
 from dpo_cli.errors import DataError
 from tests.hub_server import serve
 

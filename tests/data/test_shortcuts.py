@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpo_cli.data.encoding import TripleEncoder, safe_marks
 from dpo_cli.data.pairs import Pair
-from dpo_cli.data.rendering import ChatRenderer, contents_use
-from dpo_cli.data.tokenized import PairTokenizer
+from dpo_cli.data.tokens.encoding import TripleEncoder, safe_marks
+from dpo_cli.data.tokens.rendering import ChatRenderer, contents_use
+from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from tests.conftest import CHATML, make_tokenizer
 
 LOOP = "{% for m in messages %}{BODY}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

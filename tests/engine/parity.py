@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
 from trl import DPOConfig, DPOTrainer
 
-from dpo_cli.training.shared_prefix import install_shared_prefix
+from dpo_cli.engine.shared_prefix import install_shared_prefix
 
 VOCABULARY = 97
 WIDTHS = {

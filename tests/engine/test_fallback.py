@@ -10,10 +10,10 @@ from peft import LoraConfig, PromptTuningConfig
 from transformers import AutoConfig, AutoModelForCausalLM
 from trl import DPOConfig
 
-from dpo_cli.training import packing, segment_attention, shared_prefix
-from dpo_cli.training.segment_attention import PREFIX, SegmentAttention
-from dpo_cli.training.shared_prefix import install_shared_prefix
-from dpo_cli.training.trial import matmul_precision
+from dpo_cli.engine import packing, segment_attention, shared_prefix
+from dpo_cli.engine.segment_attention import PREFIX, SegmentAttention
+from dpo_cli.engine.shared_prefix import install_shared_prefix
+from dpo_cli.engine.trial import matmul_precision
 
 
 def build(tmp_path, model, *, peft_config=None, **settings):

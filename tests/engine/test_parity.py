@@ -5,7 +5,7 @@ import torch
 from engine.parity import FAMILIES, make_model, pairs, train, twice, worst_difference
 from peft import LoraConfig
 
-from dpo_cli.training import completion_head, segment_attention
+from dpo_cli.engine import completion_head, segment_attention
 
 TOLERANCE = 1e-5
 

@@ -6,7 +6,6 @@ import weakref
 
 import pytest
 
-from dpo_cli.data.questions import Question
 from dpo_cli.errors import DataError
 from dpo_cli.evaluation.compare import (
     AskSettings,
@@ -17,6 +16,7 @@ from dpo_cli.evaluation.compare import (
 )
 from dpo_cli.evaluation.scores import Names
 from dpo_cli.jobs.compare import run_comparison
+from dpo_cli.text.questions import Question
 
 QUESTIONS = [
     Question("Who are you?", "identity"),

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from dpo_cli.config import IdentityShiftConfig, TestConfig
-from dpo_cli.data.identity import IdentityPairs
 from dpo_cli.errors import OutputError, VerdictFailed
 from dpo_cli.evaluation.scores import Names
 from dpo_cli.jobs.identity_shift import IdentityShiftResult
 from dpo_cli.report.chat import hold_conversation
 from dpo_cli.report.runs import show_compare, show_identity_shift, write_identity_report
+from dpo_cli.synthesis.identity import IdentityPairs
 from dpo_cli.training.trainer import TrainingResult
 
 
