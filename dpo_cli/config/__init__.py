@@ -21,8 +21,10 @@ from dpo_cli.config.settings import (
     ModelConfig,
     OptimizationConfig,
     Settings,
+    Truncation,
+    TruncationMode,
 )
-from dpo_cli.config.sources import apply_preset, load_settings, to_toml
+from dpo_cli.config.sources import apply_preset, load_settings, settings_from, to_toml
 
 __all__ = [
     "EMBEDDED",
@@ -38,8 +40,11 @@ __all__ = [
     "OptimizationConfig",
     "Settings",
     "TestConfig",
+    "Truncation",
+    "TruncationMode",
     "apply_preset",
     "load_settings",
+    "settings_from",
     "to_toml",
     "user_path",
 ]

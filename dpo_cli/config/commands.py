@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import StringConstraints, field_validator, model_validator
 
@@ -16,6 +16,8 @@ from dpo_cli.config.settings import (
     Settings,
     Strings,
     Text,
+    Truncation,
+    TruncationMode,
     setting,
 )
 
@@ -178,9 +180,12 @@ class CheckConfig(DataConfig, ModelConfig):
     max_length: int = setting(
         1024, "Longest prompt plus completion, in tokens; what is beyond is cut.", "Data", ge=2
     )
-    truncation_mode: Literal["keep_start", "keep_end"] = setting(
-        "keep_start", "Which end of a long pair is kept.", "Data"
-    )
+    truncation_mode: TruncationMode = setting("keep_start", "Which end of a long pair is kept.", "Data")
+
+    @property
+    def truncation(self) -> Truncation:
+        """How a pair that is too long is cut."""
+        return Truncation(self.max_length, self.truncation_mode)
 
 
 class BenchConfig(ModelConfig):

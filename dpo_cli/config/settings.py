@@ -5,7 +5,8 @@ The Typer flag, the TOML key, the Python keyword and the reference page all come
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, cast
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
@@ -23,6 +24,20 @@ LossType = Literal[
     "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 ]  # fmt: skip
 Losses = Annotated[tuple[LossType, ...], Field(strict=False, min_length=1)]
+TruncationMode = Literal["keep_start", "keep_end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """How a pair that is too long is cut.
+
+    Attributes:
+        max_length: Longest prompt plus completion, in tokens; None cuts nothing.
+        mode: Which end of a longer sequence is kept.
+    """
+
+    max_length: int | None = None
+    mode: TruncationMode = "keep_start"
 
 
 def setting(default: Any, text: str, panel: str, *, flag: str = "", **limits: Any) -> Any:  # noqa: ANN401 - as pydantic's Field
@@ -131,6 +146,25 @@ class DataConfig(Settings):
     strict: bool = setting(False, "Any dropped row is an error.", "Data")
     allow_drops: bool = setting(False, "Train even when more than a tenth of the rows was dropped.", "Data")
 
+    @property
+    def heldout(self) -> Self:
+        """How `eval_dataset` is read: as the training set is, but for where its rows are.
+
+        Configuration and revision belong to one data set: they hold for the held-out one only where it is the same.
+        """
+        same = self.dataset == self.eval_dataset
+        return self.model_copy(
+            update={
+                "dataset": self.eval_dataset,
+                "split": self.eval_split,
+                "dataset_config": self.dataset_config if same else None,
+                "dataset_revision": self.dataset_revision if same else None,
+                "max_samples": None,
+                "eval_dataset": None,
+                "eval_fraction": 0.0,
+            }
+        )
+
 
 class GenerationConfig(Settings):
     """How a model is asked; the same for pairs, probes, test and compare."""
@@ -189,9 +223,7 @@ class OptimizationConfig(ModelConfig):
     max_length: int = setting(
         1024, "Longest prompt plus completion, in tokens; what is beyond is cut.", "Optimizer", ge=2
     )
-    truncation_mode: Literal["keep_start", "keep_end"] = setting(
-        "keep_start", "Which end of a long pair is kept.", "Optimizer"
-    )
+    truncation_mode: TruncationMode = setting("keep_start", "Which end of a long pair is kept.", "Optimizer")
     seed: int = setting(42, "Seed of everything random.", "Optimizer", ge=0, lt=2**32)
     engine: Literal["shared-prefix", "trl"] = setting(
         "shared-prefix",
@@ -223,6 +255,11 @@ class OptimizationConfig(ModelConfig):
     trl: dict[str, Any] = setting(
         {}, "Any other field of TRL's DPOConfig, as key=value (TOML: a [trl] table).", "Output"
     )
+
+    @property
+    def truncation(self) -> Truncation:
+        """How a pair that is too long is cut."""
+        return Truncation(self.max_length, self.truncation_mode)
 
     @field_validator("trl")
     @classmethod

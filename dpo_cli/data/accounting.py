@@ -158,9 +158,12 @@ class Accounting:
 
     def summary(self) -> str:
         """One line: "300 rows read as sharegpt: 298 pairs kept, 2 dropped (identical completions 2)"."""
+        return f"{self.read} rows read as {self.format}: {self.kept} pairs kept, {self.dropped_words()}"
+
+    def dropped_words(self) -> str:
+        """How many were dropped and why: "2 dropped (identical completions 2)", or "none dropped"."""
         reasons = ", ".join(f"{reason} {count}" for reason, count in self.dropped.items())
-        dropped = f"{self.dropped_rows} dropped ({reasons})" if reasons else "none dropped"
-        return f"{self.read} rows read as {self.format}: {self.kept} pairs kept, {dropped}"
+        return f"{self.dropped_rows} dropped ({reasons})" if reasons else "none dropped"
 
     def to_json(self) -> dict[str, Any]:
         """The content of `data.json`: counts, and the numbers of all dropped rows with examples in full."""

@@ -64,6 +64,9 @@ class ReadRow:
 class PairReader:
     """Reads a source as pairs, from the start each time it is iterated.
 
+    The source is opened when the reader is made, to find the layout, and the first iteration goes on from there:
+    reading once opens each file once.
+
     Args:
         source: Raw rows.
         layout: Name of a format, or an unambiguous beginning of one; None detects it.
@@ -88,26 +91,35 @@ class PairReader:
         self._renames = (columns or Columns()).renames()
         self._max = max_samples
         forced = resolve_format(layout) if layout is not None else None
+        rows = source.rows()
+        self._peeked = list(itertools.islice(rows, min(_PEEKED, max_samples or _PEEKED)))
+        self._opened: Iterator[RawRow] | None = itertools.chain(self._peeked, rows)
         self.format = self._find_format(forced)
 
     def __iter__(self) -> Iterator[ReadRow]:
         """Every row, as a pair or as a problem."""
-        named = "system" in self._renames.values()
-        rows = self.source.rows()
+        rows, self._opened = self._opened or self.source.rows(), None
         for number, raw in enumerate(itertools.islice(rows, self._max), start=1):
-            if raw.data is None:
-                yield ReadRow(number, raw, None, raw.problem)
-                continue
-            try:
-                row = unwrapped(self._renamed(raw.data))
-            except RowProblem as problem:
-                yield ReadRow(number, raw, None, problem)
-                continue
-            try:
-                yield ReadRow(number, raw, check_pair(self.format.read(row, system_named=named)), None)
-            except RowProblem as problem:
-                self._refuse_other_layout(row, raw, problem)
-                yield ReadRow(number, raw, None, problem)
+            yield self._read(number, raw)
+
+    def first_pair(self) -> Pair | None:
+        """The first pair among the rows that the layout was found from; None when none of them is one."""
+        rows = (self._read(number, raw) for number, raw in enumerate(self._peeked, start=1))
+        return next((row.pair for row in rows if row.pair is not None), None)
+
+    def _read(self, number: int, raw: RawRow) -> ReadRow:
+        if raw.data is None:
+            return ReadRow(number, raw, None, raw.problem)
+        try:
+            row = unwrapped(self._renamed(raw.data))
+        except RowProblem as problem:
+            return ReadRow(number, raw, None, problem)
+        try:
+            pair = self.format.read(row, system_named="system" in self._renames.values())
+            return ReadRow(number, raw, check_pair(pair), None)
+        except RowProblem as problem:
+            self._refuse_other_layout(row, raw, problem)
+            return ReadRow(number, raw, None, problem)
 
     def _renamed(self, row: dict[str, Any]) -> dict[str, Any]:
         if not self._renames:
@@ -116,10 +128,9 @@ class PairReader:
         return kept | {ours: row[theirs] for theirs, ours in self._renames.items() if theirs in row}
 
     def _find_format(self, forced: Format | None) -> Format:
-        peeked = list(itertools.islice(self.source.rows(), min(_PEEKED, self._max or _PEEKED)))
-        readable = [raw for raw in peeked if raw.data is not None]
+        readable = [raw for raw in self._peeked if raw.data is not None]
         if not readable:
-            raise _nothing_readable(self.source.name, peeked)
+            raise _nothing_readable(self.source.name, self._peeked)
         first = readable[0]
         self._check_columns(first)
         rows = [self._unwrapped(self._renamed(raw.data or {})) for raw in readable]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from dpo_cli.config import DataConfig, Truncation
 from dpo_cli.errors import DataError
 from dpo_cli.events import OnEvent, ignore
 from dpo_cli.jobs.stages import Stages
@@ -46,7 +47,8 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
     steps = math.ceil(config.pairs / batch)
     with stages.stage("reading pairs"):
         source = config.dataset or shipped_pairs("train")
-        pairs = load_pairs(source, tokenizer=tokenizer, max_length=config.max_length, allow_drops=True).train
+        data = DataConfig(dataset=source, allow_drops=True)
+        pairs = load_pairs(data, tokenizer, Truncation(config.max_length)).train
         needed = (WARMUP + steps) * batch
         columns = [name for name in ("prompt", "chosen", "rejected") if name in pairs.column_names]
         rows = list(pairs.select_columns(columns).take(needed))

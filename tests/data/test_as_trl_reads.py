@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpo_cli.data.check import check_pairs
-from dpo_cli.data.load import load_pairs
+from dpo_cli.config import DataConfig, Truncation
+from dpo_cli.data.load import check_pairs, load_pairs
 from dpo_cli.data.pairs import Pair
 from dpo_cli.data.reader import Columns, PairReader
 from dpo_cli.data.sources.locate import locate
@@ -69,15 +69,21 @@ def write(tmp_path, rows, name="rows.jsonl"):
 
 def read(path, **options):
     """The pairs of a file; every row must be one."""
-    rows = list(PairReader(locate(path), **options))
+    rows = list(PairReader(locate(DataConfig(dataset=path)), **options))
     assert [row.problem for row in rows] == [None] * len(rows)
     return [row.pair for row in rows]
 
 
+def load(path, tokenizer=None, **options):
+    return load_pairs(DataConfig(dataset=path, **options), tokenizer)
+
+
+def check(path, tokenizer=None, **options):
+    return check_pairs(DataConfig(dataset=path, **options), tokenizer, Truncation(max_length=8192))
+
+
 def findings(path, tokenizer=None, **options):
-    return {
-        one.name: one for one in check_pairs(path, tokenizer=tokenizer, max_length=512, **options).findings
-    }
+    return {one.name: one for one in check(path, tokenizer, **options).findings}
 
 
 def say(role, content, **more):
@@ -154,7 +160,7 @@ def test_chat_template_kwargs_of_each_row_reach_the_template_and_the_trainer(tmp
     assert ids[0] != ids[1]
     assert our_ids(tokenizer, read(path)) == ids
     for streaming in (False, True):
-        loaded = load_pairs(path, tokenizer=tokenizer, streaming=streaming)
+        loaded = load(path, tokenizer, streaming=streaming)
         assert prepared(tokenizer, loaded.train) == ids, "the trainer gets them as well"
     as_text = [{**rows[0], "chat_template_kwargs": json.dumps(rows[0]["chat_template_kwargs"])}]
     assert our_ids(tokenizer, read(write(tmp_path, as_text))) == ids[:1]
@@ -162,7 +168,9 @@ def test_chat_template_kwargs_of_each_row_reach_the_template_and_the_trainer(tmp
 
 @pytest.mark.parametrize("kwargs", [3, [1], "no json", {"tokenize": False}, {"add_generation_prompt": True}])
 def test_template_kwargs_that_are_none(tmp_path, kwargs):
-    rows = list(PairReader(locate(write(tmp_path, [{**CHAT, "chat_template_kwargs": kwargs}]))))
+    rows = list(
+        PairReader(locate(DataConfig(dataset=write(tmp_path, [{**CHAT, "chat_template_kwargs": kwargs}]))))
+    )
     assert rows[0].problem.reason == "non-text value"
     assert "chat_template_kwargs" in rows[0].problem.detail
 
@@ -171,7 +179,7 @@ def test_template_kwargs_that_are_none(tmp_path, kwargs):
 @pytest.mark.parametrize("value", ["red.png", ["red.png"], {"bytes": "x", "path": None}, [{"path": "a"}]])
 def test_rows_with_pictures_are_not_trained_on_as_text(tmp_path, name, value):
     with pytest.raises(DataError, match=f"the column {name} is filled, and only text is trained on"):
-        load_pairs(write(tmp_path, [{**CHAT, name: value}]))
+        load(write(tmp_path, [{**CHAT, name: value}]))
     assert len(read(write(tmp_path, [{**CHAT, name: empty} for empty in (None, [], "", [None])]))) == 4
 
 
@@ -224,7 +232,7 @@ def test_an_order_of_roles_that_the_template_takes_is_trained_on_and_told(tmp_pa
     path = write(tmp_path, [row])
     refused = 0
     for name, tokenizer in tokenizers.items():
-        result = check_pairs(path, tokenizer=tokenizer, max_length=512)
+        result = check(path, tokenizer=tokenizer)
         try:
             theirs = trl_ids(tokenizer, [row])
         except Exception:  # noqa: BLE001 - whatever a template raises
@@ -234,11 +242,11 @@ def test_an_order_of_roles_that_the_template_takes_is_trained_on_and_told(tmp_pa
         assert our_ids(tokenizer, read(path)) == theirs, name
         assert result.accounting.kept == 1
         assert "unusual role order" in {one.name for one in result.findings}
-        strict = check_pairs(path, tokenizer=tokenizer, max_length=512, strict=True)
+        strict = check(path, tokenizer=tokenizer, strict=True)
         assert "--strict" in str(strict.problem)
     assert refused < len(tokenizers)
     with pytest.raises(DataError, match="unusual order"):
-        load_pairs(path, strict=True)
+        load(path, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -272,8 +280,8 @@ def test_thinking_reaches_the_template(tmp_path, tokenizers, field):
         ids = our_ids(tokenizer, read(path))
         assert ids == trl_ids(tokenizer, rows)
         assert ids[0][1] != ids[0][2], "rows that differ in their thoughts alone are pairs"
-        assert prepared(tokenizer, load_pairs(path, tokenizer=tokenizer).train) == ids
-    result = check_pairs(path, tokenizer=tokenizers["chatml"], max_length=512)
+        assert prepared(tokenizer, load(path, tokenizer).train) == ids
+    result = check(path, tokenizer=tokenizers["chatml"])
     assert result.accounting.dropped == {"identical completions": 1}
     assert f"leaves out {field} of assistant messages" in str(
         result.accounting.examples["identical completions"][0]
@@ -409,7 +417,7 @@ for _ in range(200):
 )
 def test_values_nested_without_end_and_half_characters_cost_their_row_only(tmp_path, tokenizers, more):
     rows = [CHAT, {**CHAT, **more}]
-    result = check_pairs(write(tmp_path, rows), tokenizer=tokenizers["qwen2_5"], max_length=512)
+    result = check(write(tmp_path, rows), tokenizer=tokenizers["qwen2_5"])
     assert result.accounting.kept == 1
     assert result.accounting.dropped == {"unreadable row": 1}
 
@@ -425,7 +433,7 @@ def test_values_nested_without_end_and_half_characters_cost_their_row_only(tmp_p
 def test_cells_of_deep_json_and_half_characters(tmp_path, cell):
     rows = [{name: json.dumps(value) for name, value in CHAT.items()} for _ in range(2)]
     rows[1]["prompt"] = cell
-    counted = check_pairs(write(tmp_path, rows, "rows.csv"), allow_drops=True).accounting
+    counted = check(write(tmp_path, rows, "rows.csv"), allow_drops=True).accounting
     assert (counted.kept, sum(counted.dropped.values())) == (1, 1)
 
 
@@ -444,7 +452,5 @@ def test_a_cell_of_deep_json_is_text(tmp_path):
     ],
 )
 def test_a_template_that_fails_is_said_for_the_row(tmp_path, body):
-    counted = check_pairs(
-        write(tmp_path, [CHAT]), tokenizer=make_tokenizer(template=body), max_length=64
-    ).accounting
+    counted = check(write(tmp_path, [CHAT]), tokenizer=make_tokenizer(template=body)).accounting
     assert counted.dropped == {"refused by the chat template": 1}

@@ -65,11 +65,12 @@ def hub(tiny_model):
 
 SCRIPT = """
 import json, sys
+from dpo_cli.config import DataConfig
 from dpo_cli.data.load import load_pairs
 from dpo_cli.errors import DataError
 for name, options in json.loads(sys.argv[1]):
     try:
-        pairs = load_pairs(name, **options)
+        pairs = load_pairs(DataConfig(dataset=name, **options))
         print(json.dumps((pairs.eval or pairs.train)["prompt"][0][0]["content"]))
     except DataError as error:
         print(json.dumps(str(error)))
@@ -167,8 +168,8 @@ def test_without_a_network_there_is_an_answer_in_five_seconds(tmp_path, how):
             if how == "no name"
             else f"http://127.0.0.1:{silent.getsockname()[1]}"
         )
-        script = "import sys, time; from dpo_cli.data.load import load_pairs\nfrom dpo_cli.errors import DataError\nstart = time.perf_counter()\n"
-        script += "try: load_pairs('me/pairs')\nexcept DataError as error: print(error)\nprint(time.perf_counter() - start)"
+        script = "import sys, time; from dpo_cli.config import DataConfig; from dpo_cli.data.load import load_pairs\nfrom dpo_cli.errors import DataError\nstart = time.perf_counter()\n"
+        script += "try: load_pairs(DataConfig(dataset='me/pairs'))\nexcept DataError as error: print(error)\nprint(time.perf_counter() - start)"
         environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
         done = subprocess.run(
             [sys.executable, "-c", script],
@@ -187,10 +188,11 @@ def test_without_a_network_there_is_an_answer_in_five_seconds(tmp_path, how):
 
 
 def test_offline_mode_names_the_local_way(tmp_path, monkeypatch):
+    from dpo_cli.config import DataConfig
     from dpo_cli.data.load import load_pairs
 
     with pytest.raises(DataError, match="cannot be reached"):
-        load_pairs("me/pairs")
+        load_pairs(DataConfig(dataset="me/pairs"))
 
 
 CONFIGS = [

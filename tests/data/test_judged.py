@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from dpo_cli.data.check import check_pairs
+from dpo_cli.config import DataConfig
 from dpo_cli.data.formats import FORMATS, detect, recognise
 from dpo_cli.data.layouts import unwrapped
+from dpo_cli.data.load import check_pairs
 from dpo_cli.data.pairs import Pair, RowProblem, check_pair
 from dpo_cli.errors import DataError
 
@@ -95,7 +96,7 @@ def test_a_judgement_that_cannot_be_read_names_its_column(row, reason, key):
 def findings(tmp_path, row):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row))
-    return {one.name: one for one in check_pairs(str(path)).findings}
+    return {one.name: one for one in check_pairs(DataConfig(dataset=str(path))).findings}
 
 
 def test_of_many_answers_the_best_is_set_against_the_worst_and_that_is_told(tmp_path):
@@ -120,7 +121,7 @@ def test_single_answers_with_a_label_are_refused_by_name(tmp_path):
     path = tmp_path / "kto.jsonl"
     path.write_text(json.dumps({"prompt": Q, "completion": "Eight.", "label": True}))
     with pytest.raises(DataError, match=r"kto.jsonl line 1: these are single answers with a label \(KTO\)"):
-        check_pairs(str(path))
+        check_pairs(DataConfig(dataset=str(path)))
 
 
 def test_llama_factorys_parts_become_fields():

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dpo_cli.config import Truncation
 from dpo_cli.data.pairs import Pair, RowProblem
 from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from dpo_cli.errors import ModelError
@@ -55,7 +56,7 @@ def trl_ids(tokenizer, pairs, max_length=None, mode="keep_start"):
 
 
 def our_ids(tokenizer, pairs, **limits):
-    found = PairTokenizer(tokenizer, **limits).tokenize(pairs)
+    found = PairTokenizer(tokenizer, Truncation(**limits)).tokenize(pairs)
     return [(one.prompt, one.chosen, one.rejected) for one in found]
 
 
@@ -107,7 +108,7 @@ def test_truncation_leaves_what_trls_collator_leaves(tokenizers, pairs, max_leng
     from trl.trainer.dpo_trainer import DataCollatorForPreference
 
     tokenizer = tokenizers["chatml"]
-    ours = PairTokenizer(tokenizer, max_length=max_length, truncation_mode=mode)
+    ours = PairTokenizer(tokenizer, Truncation(max_length, mode))
     kept = [
         one
         for one in ours.tokenize(pairs)

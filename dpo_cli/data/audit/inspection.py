@@ -79,7 +79,7 @@ class Inspector:
         self._numbers, self._pairs, self._swapped = array("Q"), array("Q"), array("Q")
         self._alike = NearDuplicates()
         self._known: set[int] = set()
-        self.lengths = Lengths(tokenizer.max_length if tokenizer is not None else None)
+        self.lengths = Lengths(tokenizer.truncation.max_length if tokenizer is not None else None)
         self.view: TokenView | None = None
 
     def see(self, kept: Kept) -> None:
@@ -115,16 +115,7 @@ class Inspector:
 
     def findings(self, accounting: Accounting) -> list[Finding]:
         """All findings: drops first, then those about single pairs, then those about the set."""
-        found = [
-            Finding(
-                reason,
-                count,
-                list(accounting.rows[reason][:SHOWN_ROWS]),
-                ADVICE[reason],
-                str(accounting.examples[reason][0]),
-            )
-            for reason, count in accounting.dropped.items()
-        ]
+        found = drop_findings(accounting)
         if accounting.odd:
             rows = list(accounting.odd[:SHOWN_ROWS])
             found.append(
@@ -171,6 +162,20 @@ class Inspector:
             for name, rows in ((DUPLICATES, again), (CONTRADICTIONS, against))
             if len(rows)
         ]
+
+
+def drop_findings(accounting: Accounting) -> list[Finding]:
+    """A finding for each reason why rows were dropped."""
+    return [
+        Finding(
+            reason,
+            count,
+            list(accounting.rows[reason][:SHOWN_ROWS]),
+            ADVICE[reason],
+            str(accounting.examples[reason][0]),
+        )
+        for reason, count in accounting.dropped.items()
+    ]
 
 
 def _customary(finding: RowFinding, count: int, pairs: int) -> bool:

@@ -21,12 +21,14 @@ class Held:
     """Rows of a `datasets.Dataset` or `IterableDataset`.
 
     Attributes:
-        name: What messages call it.
+        name: What the user called it.
         dataset: The data set itself.
+        label: What messages about a row call it; `name` unless given.
     """
 
     name: str
     dataset: Any
+    label: str = ""
 
     def __post_init__(self) -> None:
         """Start with nothing read."""
@@ -45,7 +47,7 @@ class Held:
             for values in zip(*(batch[name] for name in names), strict=True):
                 self._read += 1
                 data = without_nulls(dict(zip(names, values, strict=True)))
-                yield RawRow(self._read, self.name, None, data, None)
+                yield RawRow(self._read, self.label or self.name, None, data, None)
 
 
 def saved_source(path: Path, name: str, split: str) -> Held:

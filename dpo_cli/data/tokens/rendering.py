@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dpo_cli.data.pairs import TEMPLATE_REFUSED, Message, Pair, RowProblem
 from dpo_cli.data.tokens.unrendered import Unrendered
+from dpo_cli.models.templates import Chat, Refusal, render_chats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jinja2 import nodes
     from transformers import PreTrainedTokenizerBase
@@ -55,81 +56,96 @@ class ChatRenderer:
         self._tokenizer = tokenizer
         template = tokenizer.chat_template
         self._use: Use = contents_use(template) if isinstance(template, str) else "unknown"
-        self._skeletons: dict[tuple[Any, ...], _Skeleton | RowProblem] = {}
+        self._skeletons: dict[tuple[Any, ...], _Skeleton | Refusal] = {}
         self._to_probe = _PROBED
         self._unrendered = Unrendered(self._run)
 
-    def render(self, pair: Pair) -> Triple | RowProblem:
-        """A conversational pair as the three texts that are tokenised; a problem when the template refuses it."""
-        chosen, rejected = [*pair.prompt, *pair.chosen], [*pair.prompt, *pair.rejected]
-        texts = []
-        for messages, start_answer in ((pair.prompt, True), (chosen, False), (rejected, False)):
-            text = self._one(messages, pair, start_answer=start_answer)  # type: ignore[arg-type]
-            if isinstance(text, RowProblem):
-                return text
-            texts.append(text)
-        return texts[0], texts[1], texts[2]
+    def render(self, pairs: Sequence[Pair]) -> list[Triple | RowProblem]:
+        """Each conversational pair as the three texts that are tokenised, or why the template refuses it.
+
+        Raises:
+            ModelError: If the tokenizer has no chat template, or it was stopped for its time or memory.
+        """
+        chats = [chat for pair in pairs for chat in _chats(pair)]
+        texts: list[str | Refusal | None] = [self._short_way(chat) for chat in chats]
+        open_ = [place for place, text in enumerate(texts) if text is None]
+        ran = render_chats(self._tokenizer, [chats[place] for place in open_])
+        for place, text in zip(open_, ran, strict=True):
+            texts[place] = text
+        return [_triple(texts[start : start + 3]) for start in range(0, len(texts), 3)]
 
     def left_out(self, pair: Pair, triple: Triple) -> tuple[str, ...]:
         """The fields of a conversational pair that are not in its rendered texts, in words."""
         return self._unrendered.fields(pair, triple[1], triple[2])
 
-    def _one(self, messages: list[Message], pair: Pair, *, start_answer: bool) -> str | RowProblem:
+    def _run(self, messages: Sequence[Message], pair: Pair) -> str | Refusal:
+        return render_chats(self._tokenizer, [_chat(pair, messages)])[0]
+
+    def _short_way(self, chat: Chat) -> str | Refusal | None:
+        """The text by way of a skeleton; None where the template has to run."""
+        messages = chat.messages
         if (
             self._use == "unknown"
-            or pair.tools
-            or pair.template_kwargs
+            or chat.tools
+            or chat.variables
             or any(message.keys() != _PLAIN for message in messages)
         ):
-            return self._run(messages, pair, start_answer=start_answer)
-        key = (start_answer, *[message["role"] for message in messages])
+            return None
+        key = (chat.add_generation_prompt, *[message["role"] for message in messages])
         skeleton = self._skeletons.get(key)
         if skeleton is None:
             if len(self._skeletons) >= _MOST_SKELETONS:
-                return self._run(messages, pair, start_answer=start_answer)
+                return None
             skeleton = self._skeletons[key] = self._skeleton(key)
-        if isinstance(skeleton, RowProblem):
+        if isinstance(skeleton, Refusal):
             return skeleton
         text = self._filled(skeleton, messages)
         if self._to_probe:
             self._to_probe -= 1
-            whole = self._run(messages, pair, start_answer=start_answer)
+            [whole] = render_chats(self._tokenizer, [chat])
             if whole != text:
                 self._use = "unknown"
                 return whole
         return text
 
-    def _filled(self, skeleton: _Skeleton, messages: list[Message]) -> str:
+    def _filled(self, skeleton: _Skeleton, messages: Sequence[Mapping[str, Any]]) -> str:
         parts = [skeleton.literals[0]]
         for index, literal in zip(skeleton.indices, skeleton.literals[1:], strict=True):
             content: str = messages[index]["content"]
             parts += (content.strip() if self._use == "trimmed" else content, literal)
         return "".join(parts)
 
-    def _skeleton(self, key: tuple[Any, ...]) -> _Skeleton | RowProblem:
+    def _skeleton(self, key: tuple[Any, ...]) -> _Skeleton | Refusal:
         start_answer, *roles = key
         gaps = [{"role": role, "content": f"\ue000{index}\ue001"} for index, role in enumerate(roles)]
-        rendered = self._run(gaps, None, start_answer=start_answer)
-        if isinstance(rendered, RowProblem):
+        [rendered] = render_chats(self._tokenizer, [Chat(gaps, add_generation_prompt=start_answer)])
+        if isinstance(rendered, Refusal):
             return rendered
         pieces = _GAP.split(rendered)
         return _Skeleton(pieces[::2], [int(index) for index in pieces[1::2]])
 
-    def _run(
-        self, messages: Sequence[Message], pair: Pair | None, *, start_answer: bool = False
-    ) -> str | RowProblem:
-        from jinja2.exceptions import TemplateError
 
-        more = {"tools": pair.tools, **(pair.template_kwargs or {})} if pair is not None else {}
-        try:
-            text: str = self._tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=start_answer, **more
-            )
-        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            return RowProblem(TEMPLATE_REFUSED, f"the chat template says: {error}")
-        except RecursionError:
-            return RowProblem(TEMPLATE_REFUSED, "the chat template calls itself without end")
-        return text
+def _chats(pair: Pair) -> tuple[Chat, Chat, Chat]:
+    chosen, rejected = [*pair.prompt, *pair.chosen], [*pair.prompt, *pair.rejected]
+    return (
+        _chat(pair, pair.prompt, start_answer=True),  # type: ignore[arg-type]
+        _chat(pair, chosen),
+        _chat(pair, rejected),
+    )
+
+
+def _chat(pair: Pair, messages: Sequence[Message], *, start_answer: bool = False) -> Chat:
+    """Messages with what the pair gives to the template; tools among its variables go before its own, as in TRL."""
+    more = {"tools": pair.tools, **(pair.template_kwargs or {})}
+    return Chat(messages, start_answer, more.pop("tools"), more)
+
+
+def _triple(texts: Sequence[str | Refusal | None]) -> Triple | RowProblem:
+    for text in texts:
+        if isinstance(text, Refusal):
+            return RowProblem(TEMPLATE_REFUSED, text.reason)
+    prompt, chosen, rejected = texts
+    return prompt, chosen, rejected  # type: ignore[return-value]
 
 
 def contents_use(template: str) -> Use:

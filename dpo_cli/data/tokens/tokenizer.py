@@ -9,8 +9,9 @@ TRL's own.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final
 
+from dpo_cli.config import Truncation
 from dpo_cli.data.pairs import (
     EMPTY,
     IDENTICAL,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-TruncationMode = Literal["keep_start", "keep_end"]
+_UNCUT: Final = Truncation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +82,12 @@ class PairTokenizer:
 
     Args:
         tokenizer: The policy's.
-        max_length: Longest prompt plus completion in tokens; None cuts nothing.
-        truncation_mode: Which end of a longer sequence is kept.
+        truncation: How a sequence that is too long is cut.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        max_length: int | None = None,
-        truncation_mode: TruncationMode = "keep_start",
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, truncation: Truncation = _UNCUT) -> None:
         self.tokenizer = tokenizer
-        self.max_length = max_length
-        self.truncation_mode = truncation_mode
+        self.truncation = truncation
         self._encoder = TripleEncoder(tokenizer)
         self._renderer = ChatRenderer(tokenizer)
 
@@ -112,9 +105,8 @@ class PairTokenizer:
         """
         if any(pair.conversational for pair in pairs) and not self.tokenizer.chat_template:
             raise missing_template()
-        rendered = [
-            self._renderer.render(pair) if pair.conversational else self._plain(pair) for pair in pairs
-        ]
+        chats = iter(self._renderer.render([pair for pair in pairs if pair.conversational]))
+        rendered = [next(chats) if pair.conversational else self._plain(pair) for pair in pairs]
         readable = [
             (pair, text)
             for pair, text in zip(pairs, rendered, strict=True)
@@ -150,11 +142,11 @@ class PairTokenizer:
         return CutPair(*self._cut(tokens.prompt, tokens.chosen), *self._cut(tokens.prompt, tokens.rejected))
 
     def _cut(self, prompt: list[int], completion: list[int]) -> tuple[list[int], list[int]]:
-        most = self.max_length
+        most = self.truncation.max_length
         over = 0 if most is None else len(prompt) + len(completion) - most
         if most is None or over <= 0:
             return prompt, completion
-        if self.truncation_mode == "keep_start":
+        if self.truncation.mode == "keep_start":
             return prompt[:most], completion[: max(most - len(prompt), 0)]
         return prompt[over:], completion[max(over - len(prompt), 0) :]
 
@@ -169,12 +161,11 @@ class PairTokenizer:
             if not ids:
                 return RowProblem(EMPTY, f"{name} has no tokens", name)
         longest = len(tokens.prompt) + max(len(tokens.chosen), len(tokens.rejected))
-        if self.max_length is None or longest <= self.max_length:
-            return None
-        return self._cut_problem(tokens, self.max_length)
+        most = self.truncation.max_length
+        return None if most is None or longest <= most else self._cut_problem(tokens, most)
 
     def _cut_problem(self, tokens: TokenizedPair, most: int) -> RowProblem | None:
-        if self.truncation_mode == "keep_start" and len(tokens.prompt) >= most:
+        if self.truncation.mode == "keep_start" and len(tokens.prompt) >= most:
             return RowProblem(
                 PROMPT_FILLS,
                 f"the prompt has {len(tokens.prompt):,} tokens, max_length is {most:,}",

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dpo_cli.data.pairs import Message, Pair, RowProblem
+    from dpo_cli.data.pairs import Message, Pair
+    from dpo_cli.models.templates import Refusal
 
-    Render = Callable[[Sequence[Message], Pair], str | RowProblem]
+    Render = Callable[[Sequence[Message], Pair], str | Refusal]
     Field = tuple[bool, str, str]
 
 _ENOUGH: Final = 32
@@ -67,7 +68,7 @@ class Unrendered:
         self._rendered.add(field)
         return False
 
-    def _without(self, field: Field, messages: list[Message], pair: Pair) -> str | RowProblem:
+    def _without(self, field: Field, messages: list[Message], pair: Pair) -> str | Refusal:
         in_completion, role, name = field
         turns = len(pair.prompt)
         if name == "tools":
