@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tiny_models import CHATML, make_tokenizer
 
 from dpo_cli.config import DataConfig, Truncation
 from dpo_cli.data.load import check_pairs, load_pairs
@@ -18,7 +19,6 @@ from dpo_cli.data.reader import Columns, PairReader
 from dpo_cli.data.sources.locate import locate
 from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from dpo_cli.errors import DataError
-from tests.conftest import CHATML, make_tokenizer
 
 
 def template(name):
