@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from dpo_cli.events import OnProgress
     from dpo_cli.models.generate import Generation
 
 _NAME: Final = "raw_dataset"
@@ -31,7 +32,7 @@ def build_dpo_dataset(
     *,
     max_new_tokens: int = 128,
     batch_size: int = 32,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Dataset:
     """Build preference pairs in which the model's own answer is the rejected one.
 
