@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dpo_cli.data.accounting import Accounting
 from dpo_cli.data.arrow import PairTable
 from dpo_cli.data.messages import completion_of, conversation_of, kind, text_of
-from dpo_cli.data.pairs import EMPTY, NON_TEXT, Message, Pair, RowProblem, check_pair, check_roles, plain
+from dpo_cli.data.pairs import EMPTY, NON_TEXT, Message, Pair, RowProblem, check_pair, odd_roles, plain
 from dpo_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def _prompt(row: dict[str, Any], column: str) -> list[Message]:
     value = row.get(column)
     if isinstance(value, list):
         prompt = conversation_of(value, column)
-        check_roles(prompt, "", "")
+        if (problem := odd_roles(prompt, "", "")) is not None:
+            raise problem
         return prompt
     system = row.get("system")
     start: list[Message] = []
