@@ -75,7 +75,7 @@ def test_what_is_no_file_of_settings_is_not_read(tmp_path, kind):
     elif kind == "folder":
         file.mkdir()
     name = {"nul": "run\0.toml", "nobody": "~nobody-of-that-name/run.toml"}.get(kind, str(file))
-    with pytest.raises(ConfigError, match="cannot be read|no such file"):
+    with pytest.raises(ConfigError, match=r"cannot be read|no such file"):
         load_settings(DPOTrainingConfig, {}, name)
     with pytest.raises(DataError):
         read_questions(name)
