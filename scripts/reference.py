@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dpo_cli.config as config_module
-from dpo_cli.cli.app import COMMANDS, EPILOG
-from dpo_cli.config import Settings
+from dpo_cli.cli.app import COMMANDS, START
+from dpo_cli.config import Settings, setting_of
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -27,7 +27,10 @@ HEAD = """# Commands and settings
 Each setting has three names that are one: the flag `--learning-rate`, the TOML key `learning_rate`, and the
 Python keyword `DPOTrainingConfig(learning_rate=...)`. Defaults are overridden by the preset of a model, that by the
 file given with `--config`, that by flags. Unknown keys are errors. A setting that may be given several times is
-a list in TOML.
+a list in TOML. A file that ends in `.yaml` or `.yml` is read as YAML.
+
+Settings are written to files that are shared, so no setting takes a secret: a token, a key or an address with a
+password is refused. Give it in the environment variable that the library reads: `HF_TOKEN`, `WANDB_API_KEY`, ...
 
 Results go to stdout, everything else to stderr; `--json` puts one JSON document on stdout and nothing else.
 
@@ -43,7 +46,7 @@ Results go to stdout, everything else to stderr; `--json` puts one JSON document
 def page() -> str:
     """The whole page, in Markdown."""
     classes = settings_classes()
-    parts = [HEAD, "## Start\n\n```text\n" + EPILOG.split("\n\n")[1].strip() + "\n```\n"]
+    parts = [HEAD, "## Start\n\n```text\n" + START + "\n```\n"]
     parts += [command(name, row.help, classes[name]) for name, row in COMMANDS.items()]
     return "\n".join(parts)
 
@@ -65,7 +68,7 @@ def command(name: str, summary: str, cls: type[Settings]) -> str:
     schema = cls.model_json_schema()["properties"]
     panels: dict[str, list[str]] = {}
     for key, field in cls.model_fields.items():
-        panels.setdefault(extra(field)["panel"], []).append(row(key, field, schema[key]))
+        panels.setdefault(setting_of(field)["panel"], []).append(row(key, field, schema[key]))
     for panel, rows in panels.items():
         lines += [
             f"### {panel} (`dpo {name}`)\n",
@@ -88,14 +91,9 @@ def examples(text: str) -> list[str]:
     ]
 
 
-def extra(field: FieldInfo) -> dict[str, str]:
-    """Panel and short flag of a setting."""
-    return field.json_schema_extra  # type: ignore[return-value] # settings.setting() puts a dict there
-
-
 def row(key: str, field: FieldInfo, schema: dict[str, Any]) -> str:
     """The line of one setting."""
-    short = extra(field)["flag"]
+    short = setting_of(field)["flag"]
     name = f"`{key.upper()}`" if short == "argument" else f"`--{key.replace('_', '-')}`"
     if short and short != "argument":
         name += f", `{short}`"

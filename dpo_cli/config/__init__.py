@@ -12,6 +12,7 @@ from dpo_cli.config.commands import (
     IdentityShiftConfig,
     TestConfig,
 )
+from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
 from dpo_cli.config.paths import user_path
 from dpo_cli.config.settings import (
     EMBEDDED,
@@ -23,12 +24,14 @@ from dpo_cli.config.settings import (
     Settings,
     Truncation,
     TruncationMode,
+    setting_of,
 )
 from dpo_cli.config.sources import apply_preset, load_settings, settings_from, to_toml
 
 __all__ = [
     "EMBEDDED",
     "PRESET_SETTINGS",
+    "SETTINGS_BYTES",
     "BenchConfig",
     "CheckConfig",
     "CompareConfig",
@@ -42,8 +45,12 @@ __all__ = [
     "TestConfig",
     "Truncation",
     "TruncationMode",
+    "UnreadableError",
     "apply_preset",
     "load_settings",
+    "parse_toml",
+    "read_bounded",
+    "setting_of",
     "settings_from",
     "to_toml",
     "user_path",

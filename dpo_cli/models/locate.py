@@ -6,17 +6,15 @@ Everything after this works on folders. Nothing here imports torch.
 from __future__ import annotations
 
 import json
-import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, user_path
+from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, SETTINGS_BYTES, parse_toml, read_bounded, user_path
 from dpo_cli.errors import ModelError, first_line
+from dpo_cli.hub import HUB_ID, HubRepository
+from dpo_cli.redaction import find_secret
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-"""What a hub id looks like."""
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py", "preset.toml"]
 """What is fetched of a hub model: no pickled weights."""
 
@@ -53,6 +51,8 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
     Raises:
         ModelError: If it is not there, holds no safetensors weights, or the hub cannot be reached.
     """
+    if secret := find_secret(name):
+        raise ModelError(f"the name of a model {secret.sentence()}")
     if name == EMBEDDED:
         return LocatedModel(name, Path(__file__).parent / "embedded")
     path = user_path(name or "no name given", ModelError)
@@ -71,7 +71,7 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
         raise ModelError(
             f"{name or path}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'."
         )
-    return _in_folder(name, _fetch(name, revision), revision)
+    return _in_folder(name, HubRepository(name, "model", revision).fetch_all(_WANTED), revision)
 
 
 def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[str, Any], str]:
@@ -90,9 +90,9 @@ def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[st
     if not file.is_file():
         return {}, ""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ModelError(f"{file}: cannot be read ({first_line(error)})", hint=_NO_PRESET) from None
+        document = parse_toml(read_bounded(file, limit=SETTINGS_BYTES))
+    except ValueError as error:
+        raise ModelError(f"{file}: cannot be read ({error})", hint=_NO_PRESET) from None
     table = _preset_table(document, job, f"{file}: [{job}]")
     on_top = _preset_table(table, "lora", f"{file}: [{job}.lora]")
     settings = {key: value for key, value in table.items() if key != "lora"}
@@ -155,34 +155,3 @@ def _base_of_adapter(name: str, folder: Path) -> LocatedModel:
         return locate_model(base, revision=config.get("revision"))
     except ModelError as error:
         raise ModelError(f"{name}: its base model: {error.message}", hint=error.hint) from None
-
-
-def _fetch(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    local_way = "Give a folder with the model instead, or 'embedded', the small model that ships with dpo."
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, etag_timeout=4))
-    except GatedRepoError:
-        raise ModelError(
-            f"{name}: is gated on the hub", hint="Ask for access on its page, then `hf auth login`."
-        ) from None
-    except RevisionNotFoundError:
-        raise ModelError(f"{name}: has no revision {revision} on the hub") from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"{name}: no such folder here, and no such model on the hub", hint=local_way
-        ) from None
-    except LocalEntryNotFoundError:
-        raise ModelError(
-            f"{name}: no such folder here, and the hub cannot be reached", hint=local_way
-        ) from None
-    except HfHubHTTPError as error:
-        raise ModelError(f"{name}: the hub answered {error.response.status_code}", hint=local_way) from None
