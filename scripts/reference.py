@@ -27,7 +27,10 @@ HEAD = """# Commands and settings
 Each setting is a flag (`--learning-rate`), a TOML key (`learning_rate`) and a Python keyword
 (`DPOTrainingConfig(learning_rate=...)`). Flags override the file given with `--config`, which overrides the preset that comes
 with a model, which overrides the defaults. Unknown keys are errors. A setting that can be given several times is a list in
-TOML.
+TOML. A file that ends in `.yaml` or `.yml` is read as YAML.
+
+Settings end up in files that are shared, so a token, a key or an address with a password is refused. Set the environment
+variable that the library reads instead: `HF_TOKEN`, `WANDB_API_KEY`, ...
 
 Results go to stdout, everything else to stderr; `--json` puts one JSON document on stdout and nothing else.
 

@@ -50,6 +50,8 @@ def recorded_run(model: str) -> Run | None:
         ModelError: If the model's name cannot be one of a folder.
     """
     file = user_path(model, ModelError) / "config.toml"
+    if not file.is_file():  # a pipe of that name would be waited for
+        return None
     try:
         with file.open(encoding="utf-8") as lines:
             first = lines.readline().strip()
