@@ -22,6 +22,7 @@ from dpo_cli.data.messages import (
     transcript_of,
 )
 from dpo_cli.data.pairs import NON_TEXT, ROLE_ORDER, UNREADABLE, Message, Pair, RowProblem
+from dpo_cli.errors import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -98,9 +99,7 @@ def _column(row: Row, *names: str) -> Any:  # noqa: ANN401 - whatever the file h
         if name in row:
             return row[name]
     needed = " or ".join(map(repr, names))
-    raise RowProblem(
-        UNREADABLE, f"no column {needed}; it has {', '.join(map(repr, row)) or 'none'}", names[0]
-    )
+    raise RowProblem(UNREADABLE, f"no column {needed}; it has {listed(map(repr, row)) or 'none'}", names[0])
 
 
 def _question(row: Row, question: str) -> list[Message]:

@@ -3,8 +3,6 @@
 UNMENDED = {
     "steps of 30 digits": "config",
     "epochs of 30 digits": "config",
-    "samples of 30 digits": "reading",
-    "samples of a stream, of 30 digits": "reading",
     "a batch of 30 digits": "config",
     "an evaluation batch of 30 digits": "config",
     "an accumulation of 30 digits": "config",

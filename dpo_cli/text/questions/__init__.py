@@ -7,7 +7,6 @@ A question file is `.txt` (a question a line), `.jsonl` (a string or an object a
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,9 +15,16 @@ from pathlib import Path
 from typing import Literal
 
 from dpo_cli.errors import DataError
+from dpo_cli.text.strict import loads
 
 DEFAULT_GROUP = "questions"
 """Group of a question whose file names none."""
+
+LONGEST_QUESTION = 100_000
+"""Characters: more is a book, and minutes pass before a model has read it."""
+
+LARGEST_FILE = 64 * 2**20
+"""Bytes of a question file."""
 
 ShippedName = Literal["identity_train", "identity_heldout", "ordinary"]
 
@@ -58,6 +64,13 @@ def read_questions(path: str | Path) -> list[Question]:
             hint=_HINT,
         )
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: not a regular file")
+        if path.is_file() and path.stat().st_size > LARGEST_FILE:
+            raise DataError(
+                f"{path}: {path.stat().st_size:,} bytes, and a file of questions has at most {LARGEST_FILE:,}",
+                hint="Is it the right file?",
+            )
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -78,9 +91,17 @@ def shipped_questions(name: ShippedName) -> list[Question]:
 
 def _parsed(text: str, where: str, reader: Callable[[str, str], Iterator[Question]]) -> list[Question]:
     questions = list(reader(text, where))
+    for number, question in enumerate(questions, start=1):
+        if len(question.text) > LONGEST_QUESTION:
+            raise DataError(f"{where}, question {number}: {too_long(question.text)}")
     if not questions:
         raise DataError(f"{where}: no question in this file", hint=_HINT)
     return questions
+
+
+def too_long(text: str) -> str:
+    """What is wrong with a question that no model reads to its end."""
+    return f"{len(text):,} characters, and a question has at most {LONGEST_QUESTION:,}"
 
 
 def _read_txt(text: str, where: str) -> Iterator[Question]:
@@ -95,7 +116,7 @@ def _read_jsonl(text: str, where: str) -> Iterator[Question]:
             continue
         place = f"{where}, line {number}"
         try:
-            row = json.loads(line)
+            row = loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{place}: not JSON: {error}", hint=_HINT) from error
         yield _question(row, place)
@@ -104,7 +125,7 @@ def _read_jsonl(text: str, where: str) -> Iterator[Question]:
 def _read_toml(text: str, where: str) -> Iterator[Question]:
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not TOML: {error}", hint=_HINT) from error
     unknown = [key for key in document if key != "questions"]
     if unknown:
