@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
@@ -19,9 +20,10 @@ from dpo_cli import __version__
 from dpo_cli.cli.pages import group_page
 from dpo_cli.cli.usage import no_such_command, usage_errors
 from dpo_cli.errors import DpoError, UserError
+from dpo_cli.redaction import redact
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, TracebackType
 
     from dpo_cli.cli.options import SettingsCommand
 
@@ -139,7 +141,15 @@ def main() -> NoReturn:
         # Whoever read our output is gone; keep Python from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    except Exception:
+        sys.excepthook = _show_bug  # Typer has set its own
+        raise
     sys.exit(code)
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does, without the secrets that a library has put into its message."""
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _show_notes(stop: BaseException) -> None:

@@ -61,4 +61,9 @@ UNMENDED = {
     "a preset with a number of 5,000 digits": "models",
     "a preset that is a FIFO": "models",
     "a preset that never ends": "models",
+    "an address with a password for data": "config",
+    "an identity data set of pairs": "harness",
+    "tools that nest 100,000 deep": "layouts",
+    "tools that nest 900 deep": "models",
+    "template settings that are a number": "layouts",
 }

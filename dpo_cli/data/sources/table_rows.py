@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import os
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from dpo_cli.data.messages import is_message, is_messages
 from dpo_cli.data.pairs import UNREADABLE, RowProblem
-from dpo_cli.data.sources.json_rows import checked, not_utf8, refuse_utf16
+from dpo_cli.data.sources.json_rows import not_utf8, refuse_utf16
 from dpo_cli.data.sources.rows import (
     LARGEST_ROW,
     WITHOUT_A_ROW,
@@ -40,8 +38,6 @@ _DELIMITERS: Final = {".tsv": "\t"}
 
 def read_csv(stream: BinaryIO, source: str, *, suffix: str) -> Iterator[RawRow]:
     """Every row of a CSV file with a header; all values are text, exactly as they stand.
-
-    A cell that holds messages as JSON is read as messages, since CSV has no other way to hold them.
 
     Args:
         stream: The file, decompressed.
@@ -117,24 +113,8 @@ def _csv_row(cells: list[str], header: list[str], row: RawRow) -> RawRow:
         problem = RowProblem(UNREADABLE, f"{len(cells)} cells, and the header has {len(header)}")
     if problem is not None:
         return RawRow(row.number, row.source, row.line, None, problem)
-    try:
-        data = {name: _cell(cell, name) for name, cell in zip(header, cells, strict=True)}
-    except RowProblem as problem:
-        return RawRow(row.number, row.source, row.line, None, problem)
+    data = dict(zip(header, cells, strict=True))
     return RawRow(row.number, row.source, row.line, data, None)
-
-
-def _cell(cell: str, column: str) -> Any:  # noqa: ANN401 - text, or messages
-    if cell[:1] not in {"[", "{"} or cell[-1:] not in {"]", "}"}:
-        return cell
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
-    if not is_messages(value) and not is_message(value):
-        return cell
-    checked({column: value}, suspicious="\\u" in cell)
-    return value
 
 
 def read_parquet(stream: BinaryIO, source: str) -> Iterator[RawRow]:
@@ -232,20 +212,15 @@ def _python_rows(part: Any) -> list[dict[str, Any] | RowProblem]:  # noqa: ANN40
 def without_nulls(data: dict[str, Any]) -> dict[str, Any]:
     """A row without the nulls that a table puts into objects for keys which other rows have.
 
-    A column that is null stays: that is what the row says. Inside messages a table cannot tell a missing
-    key from a null one, and templates that ask for a key's presence must not find it.
+    A column that is null stays: that is what the row says. Inside objects a table cannot tell a missing
+    key from a null one, and a template must not find the arguments of other rows' tool calls.
     """
     return {name: _without_nulls(value) for name, value in data.items()}
 
 
 def _without_nulls(value: Any) -> Any:  # noqa: ANN401 - whatever a table holds
     if isinstance(value, dict):
-        return {
-            name: _without_nulls(item) for name, item in value.items() if item is not None or name in _OWN
-        }
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
     if isinstance(value, list):
         return [_without_nulls(item) for item in value]
     return value
-
-
-_OWN: Final = frozenset({"content", "value"})

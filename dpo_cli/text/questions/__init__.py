@@ -7,13 +7,13 @@ A question file is `.txt` (a question a line), `.jsonl` (a string or an object a
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from dpo_cli.config import UnreadableError, parse_toml, read_bounded
 from dpo_cli.errors import DataError
 from dpo_cli.text.strict import loads
 
@@ -23,10 +23,10 @@ DEFAULT_GROUP = "questions"
 LONGEST_QUESTION = 100_000
 """Characters: more is a book, and minutes pass before a model has read it."""
 
-LARGEST_FILE = 64 * 2**20
-"""Bytes of a question file."""
-
 ShippedName = Literal["identity_train", "identity_heldout", "ordinary"]
+
+QUESTIONS_BYTES = 1 << 23
+"""Largest file of questions: a hundred thousand of them, more than are asked in a day."""
 
 _KEYS = ("question", "group", "answers")
 _HINT = 'Write a question a line, or objects such as {"question": "...", "group": "...", "answers": ["..."]}.'
@@ -64,19 +64,13 @@ def read_questions(path: str | Path) -> list[Question]:
             hint=_HINT,
         )
     try:
-        if path.exists() and not path.is_file():
-            raise DataError(f"{path}: not a regular file")
-        if path.is_file() and path.stat().st_size > LARGEST_FILE:
+        text = read_bounded(path, limit=QUESTIONS_BYTES, encoding="utf-8-sig")
+    except UnreadableError as error:
+        if error.line:
             raise DataError(
-                f"{path}: {path.stat().st_size:,} bytes, and a file of questions has at most {LARGEST_FILE:,}",
-                hint="Is it the right file?",
-            )
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 text", hint="Save the file as UTF-8.") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
+                f"{path}, line {error.line}: {error.reason}", hint="Save the file as UTF-8."
+            ) from None
+        raise DataError(f"{path}: {error.reason}") from None
     return _parsed(text, str(path), reader)
 
 
@@ -124,8 +118,8 @@ def _read_jsonl(text: str, where: str) -> Iterator[Question]:
 
 def _read_toml(text: str, where: str) -> Iterator[Question]:
     try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_toml(text)
+    except ValueError as error:
         raise DataError(f"{where}: not TOML: {error}", hint=_HINT) from error
     unknown = [key for key in document if key != "questions"]
     if unknown:
