@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from dpo_cli.jobs.compare import compare
     from dpo_cli.jobs.identity_shift import identity_shift
     from dpo_cli.models.loading import load_model_and_tokenizer
-    from dpo_cli.training.trainer import DPOTrainerWrapper, TrainingResult
+    from dpo_cli.training.loop import TrainingResult
+    from dpo_cli.training.trainer import DPOTrainerWrapper
 
 _WHERE = {
     "DPOTrainerWrapper": "training.trainer",
     "DPOTrainingConfig": "config",
     "DpoError": "errors",
     "IdentityShiftConfig": "config",
-    "TrainingResult": "training.trainer",
+    "TrainingResult": "training.loop",
     "build_dpo_dataset": "data.build",
     "build_identity_shift_dataset": "data.identity",
     "compare": "jobs.compare",

@@ -20,7 +20,7 @@ from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model
-from dpo_cli.training.output import MARK
+from dpo_cli.run_folder import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -62,7 +62,10 @@ class EngineTrainer(DPOTrainer):
         fallback_reason: Why `trl` runs although `shared-prefix` was asked for; None otherwise.
         references_computed: Distinct pairs whose reference was computed in this run.
         references_found: Distinct pairs whose reference was found on disk.
+        last_grad_norm: Norm of the last step's gradient before clipping; 0 before the first step.
     """
+
+    last_grad_norm: Any = 0.0
 
     def __init__(
         self,
@@ -90,6 +93,11 @@ class EngineTrainer(DPOTrainer):
             self.fallback_reason = install_shared_prefix(self)
             if self.fallback_reason is not None:
                 self.engine = "trl"
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The gradient's norm, remembered: transformers shows it to nobody but the log."""
+        self.last_grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        return self.last_grad_norm
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         """Add `ref_chosen_logps` and `ref_rejected_logps`, from disk where they are known."""

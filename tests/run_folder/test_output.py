@@ -7,7 +7,7 @@ import pytest
 
 from dpo_cli.config import DPOTrainingConfig, load_settings
 from dpo_cli.errors import OutputError, TrainingError
-from dpo_cli.training.output import MARK, OutputFolder
+from dpo_cli.run_folder import MARK, OutputFolder
 
 SETTINGS = DPOTrainingConfig(learning_rate=3e-4)
 
