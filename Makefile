@@ -8,7 +8,7 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 100000000000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check docs docs-test bench model real-model lock clean
+.PHONY: help install demo test test-all check docs docs-test bench model real-model sets lock clean
 
 help: ## Say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -47,7 +47,10 @@ bench: $(VENV)/installed ## Measure this machine: our engine against TRL's
 	$(BIN)/dpo bench
 
 model: $(VENV)/installed ## Make the embedded model again, from nothing
-	$(BIN)/python -m dpo_cli.models.embedded.make
+	PYTHONPATH=scripts $(BIN)/python -m embedded_model.make
+
+sets: $(VENV)/installed ## Write the question sets and preference pairs that ship
+	PYTHONPATH=scripts $(BIN)/python -m embedded_model.make --sets
 
 REAL_MODEL := build/models/SmolLM2-135M-Instruct
 

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig
-    from dpo_cli.data.build import build_dpo_dataset
-    from dpo_cli.data.identity import build_identity_shift_dataset
     from dpo_cli.data.load import load_dpo_dataset
     from dpo_cli.errors import DpoError
     from dpo_cli.jobs.compare import compare
     from dpo_cli.jobs.identity_shift import identity_shift
     from dpo_cli.models.loading import load_model_and_tokenizer
+    from dpo_cli.synthesis.answers import build_dpo_dataset
+    from dpo_cli.synthesis.identity import build_identity_shift_dataset
     from dpo_cli.training.loop import TrainingResult
     from dpo_cli.training.trainer import DPOTrainerWrapper
+
+__version__ = "0.1.0"
 
 _WHERE = {
     "DPOTrainerWrapper": "training.trainer",
@@ -26,8 +28,8 @@ _WHERE = {
     "DpoError": "errors",
     "IdentityShiftConfig": "config",
     "TrainingResult": "training.loop",
-    "build_dpo_dataset": "data.build",
-    "build_identity_shift_dataset": "data.identity",
+    "build_dpo_dataset": "synthesis.answers",
+    "build_identity_shift_dataset": "synthesis.identity",
     "compare": "jobs.compare",
     "identity_shift": "jobs.identity_shift",
     "load_dpo_dataset": "data.load",

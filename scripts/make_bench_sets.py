@@ -11,6 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
+from dpo_cli.config import DataConfig
 from dpo_cli.data.load import load_pairs
 from dpo_cli.models.loading import load_tokenizer
 from dpo_cli.models.locate import locate_model
@@ -31,7 +32,7 @@ def main() -> None:
         return tokenizer.decode(tokenizer(text)["input_ids"][:tokens])
 
     heavy, short = [], []
-    for row in load_pairs(given.data, allow_drops=True).train:
+    for row in load_pairs(DataConfig(dataset=given.data, allow_drops=True)).train:
         turns = "\n".join(f"{m['role']}: {m['content']}" for m in row["prompt"])
         chosen, rejected = (row[side][-1]["content"] for side in ("chosen", "rejected"))
         length = len(tokenizer(turns)["input_ids"])

@@ -19,8 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import add_fused_lm_head
 
+from dpo_cli.engine.shared_prefix import install_forward
 from dpo_cli.models.memory import keep_memory
-from dpo_cli.training.shared_prefix import install_forward
 
 VOCABULARY = 8192
 USUAL = {"prompt": 128, "completion": 128, "batch": 2, "common": 0}

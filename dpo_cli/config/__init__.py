@@ -21,8 +21,11 @@ from dpo_cli.config.settings import (
     ModelConfig,
     OptimizationConfig,
     Settings,
+    Truncation,
+    TruncationMode,
+    setting_of,
 )
-from dpo_cli.config.sources import apply_preset, load_settings, to_toml
+from dpo_cli.config.sources import apply_preset, load_settings, settings_from, to_toml
 
 __all__ = [
     "EMBEDDED",
@@ -38,8 +41,12 @@ __all__ = [
     "OptimizationConfig",
     "Settings",
     "TestConfig",
+    "Truncation",
+    "TruncationMode",
     "apply_preset",
     "load_settings",
+    "setting_of",
+    "settings_from",
     "to_toml",
     "user_path",
 ]

@@ -61,6 +61,15 @@ def load_settings(cls: type[S], flags: Mapping[str, Any], toml_file: str | None 
     return _validate(cls, merged, source, problems)
 
 
+def settings_from(cls: type[S], keywords: Mapping[str, Any]) -> S:
+    """Build settings from keywords of Python.
+
+    Raises:
+        ConfigError: One line for each mistake, with its keyword.
+    """
+    return _validate(cls, dict(keywords), {key: key for key in keywords}, {})
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 

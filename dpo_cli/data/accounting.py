@@ -6,14 +6,14 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from dpo_cli.data.findings import ADVICE
+from dpo_cli.data.audit.findings import ADVICE
 from dpo_cli.data.pairs import REASONS
-from dpo_cli.data.rows import FileDamage
+from dpo_cli.data.sources.rows import FileDamage
 from dpo_cli.errors import DataError
 
 if TYPE_CHECKING:
     from dpo_cli.data.pairs import RowProblem
-    from dpo_cli.data.rows import RawRow
+    from dpo_cli.data.sources.rows import RawRow
 
 MOST_DROPPED: Final = 0.1
 """The share of rows that may be dropped without being asked: more means that something else is wrong."""
@@ -143,9 +143,12 @@ class Accounting:
 
     def summary(self) -> str:
         """One line: "300 rows read as sharegpt: 298 pairs kept, 2 dropped (identical completions 2)"."""
+        return f"{self.read} rows read as {self.format}: {self.kept} pairs kept, {self.dropped_words()}"
+
+    def dropped_words(self) -> str:
+        """How many were dropped and why: "2 dropped (identical completions 2)", or "none dropped"."""
         reasons = ", ".join(f"{reason} {count}" for reason, count in self.dropped.items())
-        dropped = f"{self.dropped_rows} dropped ({reasons})" if reasons else "none dropped"
-        return f"{self.read} rows read as {self.format}: {self.kept} pairs kept, {dropped}"
+        return f"{self.dropped_rows} dropped ({reasons})" if reasons else "none dropped"
 
     def to_json(self) -> dict[str, Any]:
         """The content of `data.json`: counts, and the numbers of all dropped rows with examples in full."""

@@ -7,6 +7,7 @@ values alike. A pair is made where two values are at least a margin apart: the h
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from array import array
@@ -14,21 +15,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.accounting import Accounting
-from dpo_cli.data.heldout import heldout_options
-from dpo_cli.data.locate import locate
 from dpo_cli.data.pairs import UNREADABLE, RowProblem, fingerprint
 from dpo_cli.data.split import split_by_prompt
 from dpo_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from datasets import Dataset
 
-    from dpo_cli.data.rows import RawRow
+    from dpo_cli.config import DataConfig
+    from dpo_cli.data.sources.containers import Source
+    from dpo_cli.data.sources.rows import RawRow
 
 ASSAY: Final = "assay"
 """What `--format` calls this layout."""
+
+ASSAY_TITLE: Final = "a table of assay values"
 
 COLUMNS: Final = ("sequence", "value", "group")
 
@@ -79,6 +82,11 @@ class AssayAccounting:
     unpaired: array[int] = field(default_factory=lambda: array("Q"))
     pairs: int = 0
 
+    def summary(self) -> str:
+        """One line: "4 rows read as assay: 3 measured, 1 dropped (unreadable row 1); 2 pairs made"."""
+        rows = self.rows
+        return f"{rows.read} rows read as {ASSAY}: {rows.kept} measured, {rows.dropped_words()}; {self.pairs} pairs made"
+
     def to_json(self) -> dict[str, Any]:
         """The key `assay` of `data.json`."""
         return {
@@ -108,36 +116,22 @@ class AssayPairs:
     accounting: AssayAccounting
 
 
-def read_assay(
-    dataset: Any,  # noqa: ANN401 - a path, a hub id or a data set, as for `locate`
-    *,
-    margin: float = 0.0,
-    partners: int = 4,
-    eval_fraction: float = 0.0,
-    options: Mapping[str, Any] | None = None,
-) -> AssayPairs:
+def read_assay(data: DataConfig, source: Source) -> AssayPairs:
     """Make preference pairs from a table of values.
 
     Args:
-        dataset: A file, folder, hub id or data set with the columns `sequence` and `value`, perhaps `group`,
-            `prompt` and `cluster`.
-        margin: Least difference between chosen and rejected, in the unit of `value`; equal values never make a pair.
-        partners: At most this many pairs in which a sequence is the chosen one; drawn among those far enough below.
-        eval_fraction: Share of the sequences held out.
-        options: As the fields of `DataConfig`: `split`, `prompt_column`, `max_samples`, `strict`, `allow_drops`, ...
+        data: How to read it: `assay_margin` and `assay_partners`, `eval_fraction` (of the sequences), `prompt_column`,
+            `max_samples`.
+        source: Rows with the columns `sequence` and `value`, perhaps `group`, `prompt` and `cluster`.
 
     Raises:
-        DataError: There is no such table, a column is missing, too many rows have no value, or no two values are
-            far enough apart.
+        DataError: A column is missing, no row has a value, or no two values are far enough apart.
     """
-    from datasets import Dataset
-
-    options = options or {}
-    groups, accounting = _read(dataset, margin, options)
+    groups, accounting = _read(data, source)
     measured = [one for group in groups.values() for one in group]
     sides = {False: groups}
-    if eval_fraction:
-        split = split_by_prompt([one.family for one in measured], eval_fraction)
+    if data.eval_fraction:
+        split = split_by_prompt([one.family for one in measured], data.eval_fraction)
         sides = {
             held: {
                 name: [one for one in group if split.side(one.family) is held]
@@ -145,84 +139,39 @@ def read_assay(
             }
             for held in (False, True)
         }
-    found = {side: list(_pairs(table.values(), margin, partners)) for side, table in sides.items()}
+    found = {
+        side: list(_pairs(table.values(), data.assay_margin, data.assay_partners))
+        for side, table in sides.items()
+    }
     used = {row for pairs in found.values() for pair in pairs for one in pair for row in one.rows}
     accounting.unpaired.extend(sorted(row for one in measured for row in one.rows if row not in used))
     accounting.pairs = sum(map(len, found.values()))
     for side, pairs in found.items():
         if not pairs:
-            raise _no_pairs(accounting, margin, measured, held_out=side)
+            verdict = accounting.rows.verdict(strict=data.strict, allow_drops=data.allow_drops)
+            raise verdict or _no_pairs(accounting, measured, held_out=side)
+    from datasets import Dataset
+
     made = {side: Dataset.from_list([_row(*pair) for pair in pairs]) for side, pairs in found.items()}
     return AssayPairs(made[False], made.get(True), accounting)
-
-
-@dataclass(frozen=True)
-class FromTable:
-    """The pairs of an assay table, and how to go on with them.
-
-    Attributes:
-        pairs: Pairs to train on, in TRL's standard layout.
-        options: The options they are read with: those that were about the table are gone.
-        accountings: Where the rows went, of the table and of the held-out table if there is one.
-    """
-
-    pairs: Dataset
-    options: dict[str, Any]
-    accountings: tuple[AssayAccounting, ...]
-
-
-def from_table(dataset: Any, options: Mapping[str, Any]) -> FromTable:  # noqa: ANN401 - as `read_assay`
-    """Make the pairs of a table, and held-out pairs of another table or of held-out sequences of the same one.
-
-    Args:
-        dataset: The table.
-        options: As the fields of `DataConfig`.
-
-    Raises:
-        DataError: As `read_assay`.
-    """
-    how = {"margin": options.get("assay_margin", 0.0), "partners": options.get("assay_partners", 4)}
-    made = read_assay(dataset, eval_fraction=options.get("eval_fraction", 0.0), options=options, **how)
-    accountings: tuple[AssayAccounting, ...] = (made.accounting,)
-    held = made.eval
-    if other := options.get("eval_dataset"):
-        of_other = read_assay(other, options=heldout_options(dataset, options), **how)
-        accountings, held = (*accountings, of_other.accounting), of_other.train
-    layout = {"format": "trl-standard", "prompt_column": None, "max_samples": None}
-    return FromTable(
-        made.train, {**options, **layout, "eval_fraction": 0.0, "eval_dataset": held}, accountings
-    )
 
 
 def _row(better: Measurement, worse: Measurement) -> dict[str, str]:
     return {"prompt": better.prompt, "chosen": better.sequence, "rejected": worse.sequence}
 
 
-def _read(
-    dataset: Any,  # noqa: ANN401 - as `read_assay`
-    margin: float,
-    options: Mapping[str, Any],
-) -> tuple[dict[str, list[Measurement]], AssayAccounting]:
+def _read(data: DataConfig, source: Source) -> tuple[dict[str, list[Measurement]], AssayAccounting]:
     """The measurements of each group, replicates together."""
-    source = locate(
-        dataset,
-        split=options.get("split", "train"),
-        config=options.get("dataset_config"),
-        revision=options.get("dataset_revision"),
-    )
     rows = Accounting(source.name, ASSAY)
-    accounting = AssayAccounting(rows, margin)
+    accounting = AssayAccounting(rows, data.assay_margin)
     found: dict[tuple[str, str, str], Measurement] = {}
-    most = options.get("max_samples")
-    for number, raw in enumerate(source.rows(), start=1):
-        if most is not None and number > most:
-            break
+    for number, raw in enumerate(itertools.islice(source.rows(), data.max_samples), start=1):
         rows.read += 1
         rows.rows_by_file[raw.source] = rows.rows_by_file.get(raw.source, 0) + 1
         if number == 1:
-            _check_columns(raw, options)
+            _check_columns(raw, data.prompt_column)
         try:
-            key, value, family = _measurement(raw, options)
+            key, value, family = _measurement(raw, data.prompt_column or "prompt")
         except RowProblem as problem:
             rows.drop(number, raw, problem)
             continue
@@ -231,9 +180,7 @@ def _read(
         one = found.setdefault(key, Measurement(key[1], key[2], [], [], family))
         one.values.append(value)
         one.rows.append(number)
-    if error := rows.verdict(
-        strict=options.get("strict", False), allow_drops=options.get("allow_drops", False)
-    ):
+    if not rows.kept and (error := rows.verdict(strict=data.strict, allow_drops=data.allow_drops)):
         raise error
     accounting.replicates = rows.kept - len(found)
     accounting.replicate_sd = _pooled_sd(found.values())
@@ -243,10 +190,10 @@ def _read(
     return groups, accounting
 
 
-def _check_columns(raw: RawRow, options: Mapping[str, Any]) -> None:
+def _check_columns(raw: RawRow, prompt_column: str | None) -> None:
     if raw.data is None:
         return
-    needed = ["sequence", "value", *([options["prompt_column"]] if options.get("prompt_column") else [])]
+    needed = ["sequence", "value", *([prompt_column] if prompt_column else [])]
     missing = [name for name in needed if name not in raw.data]
     if missing:
         raise DataError(
@@ -256,7 +203,7 @@ def _check_columns(raw: RawRow, options: Mapping[str, Any]) -> None:
         )
 
 
-def _measurement(raw: RawRow, options: Mapping[str, Any]) -> tuple[tuple[str, str, str], float, int]:
+def _measurement(raw: RawRow, prompt_column: str) -> tuple[tuple[str, str, str], float, int]:
     """(group, prompt, sequence), the value, and the family of a row."""
     if raw.data is None:
         raise raw.problem or RowProblem(UNREADABLE, "there is nothing")
@@ -267,7 +214,7 @@ def _measurement(raw: RawRow, options: Mapping[str, Any]) -> tuple[tuple[str, st
     sequence = sequence.strip()
     group, prompt, cluster = (
         str(row.get(name) if row.get(name) is not None else "").strip()
-        for name in ("group", options.get("prompt_column") or "prompt", "cluster")
+        for name in ("group", prompt_column, "cluster")
     )
     return (group, prompt, sequence), _number(row.get("value")), fingerprint(cluster or sequence)
 
@@ -309,13 +256,11 @@ def _pairs(
                 yield better, ordered[at]
 
 
-def _no_pairs(
-    accounting: AssayAccounting, margin: float, measured: list[Measurement], *, held_out: bool
-) -> DataError:
+def _no_pairs(accounting: AssayAccounting, measured: list[Measurement], *, held_out: bool) -> DataError:
     values = [one.value for one in measured]
     side = "held-out " if held_out else ""
     return DataError(
-        f"{accounting.rows.source}: no two {side}values of a group are {margin:g} or more apart and different, so there"
+        f"{accounting.rows.source}: no two {side}values of a group are {accounting.margin:g} or more apart and different, so there"
         f" is no pair. {len(accounting.groups):,} groups, values from {min(values):g} to {max(values):g}.",
         hint="Lower --assay-margin, or check the column group: values are compared within a group only.",
     )

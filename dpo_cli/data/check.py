@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any
 
-from dpo_cli.data.findings import ADVICE, NO_TEMPLATE, Finding
-from dpo_cli.data.heldout import heldout_options
-from dpo_cli.data.inspection import Inspector
-from dpo_cli.data.options import Options, open_reader
-from dpo_cli.data.pairs import fingerprint
-from dpo_cli.data.reading import PairReader
-from dpo_cli.data.tokenized import PairTokenizer, TruncationMode, missing_template
-from dpo_cli.data.walk import Walk
-from dpo_cli.events import OnEvent, ignore
+from dpo_cli.data.assay import ASSAY, ASSAY_TITLE
+from dpo_cli.data.audit.findings import ADVICE, NO_TEMPLATE, Finding
+from dpo_cli.data.audit.inspection import Inspector, drop_findings
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
+    from collections.abc import Sequence
 
+    from dpo_cli.config import DataConfig
     from dpo_cli.data.accounting import Accounting
-    from dpo_cli.data.token_view import TokenView
+    from dpo_cli.data.assay import AssayAccounting
+    from dpo_cli.data.formats import Format
+    from dpo_cli.data.tokens.view import TokenView
     from dpo_cli.errors import DpoError
 
 
@@ -34,6 +30,7 @@ class CheckResult:
         title: What people call the layout.
         accounting: Where every row went.
         eval_accounting: The same for the held-out data set; None without one.
+        assays: For tables of assay values, where their rows went; then the accounting above counts pairs.
         findings: What to know, drops first.
         lengths: See `Lengths.to_json`.
         view: One pair as the model will see it; None without a tokenizer or without pairs.
@@ -45,6 +42,7 @@ class CheckResult:
     title: str
     accounting: Accounting
     eval_accounting: Accounting | None
+    assays: tuple[AssayAccounting, ...]
     findings: list[Finding]
     lengths: dict[str, Any]
     view: TokenView | None
@@ -53,92 +51,51 @@ class CheckResult:
     def to_json(self) -> dict[str, Any]:
         """For scripts: format, rows, findings, lengths."""
         rows = self.accounting
-        return {
+        content = {
             "format": self.format,
             "rows": {"read": rows.read, "kept": rows.kept, "dropped": rows.dropped},
             "findings": [finding.to_json() for finding in self.findings],
             "lengths": self.lengths,
         }
-
-
-def check_pairs(
-    dataset: str | Dataset | PairReader,
-    *,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    max_length: int | None = None,
-    truncation_mode: TruncationMode = "keep_start",
-    on_event: OnEvent = ignore,
-    **options: Unpack[Options],
-) -> CheckResult:
-    """Read a data set as training would, and say what is wrong with it.
-
-    Memory does not grow with the size of the data, but for some 40 bytes a row.
-
-    Args:
-        dataset: A file, a folder, a hub id, a data set in memory, or a reader of one of these.
-        tokenizer: The policy's; None leaves out what depends on it.
-        max_length: Longest prompt plus completion in tokens; None cuts nothing.
-        truncation_mode: Which end of a longer pair is kept.
-        on_event: Called with `Progress`.
-        **options: As the fields of `DataConfig`.
-
-    Raises:
-        DataError: The data set cannot be read, or has no known layout.
-        ConfigError: There is no such format.
-    """
-    reader = dataset if isinstance(dataset, PairReader) else open_reader(dataset, options)
-    tokens = None
-    if tokenizer is not None:
-        tokens = PairTokenizer(tokenizer, max_length=max_length, truncation_mode=truncation_mode)
-    problem: DpoError | None = None
-    first = next((row.pair for row in reader if row.pair is not None), None)
-    if (
-        tokens is not None
-        and first is not None
-        and first.conversational
-        and not tokens.tokenizer.chat_template
-    ):
-        problem, tokens = missing_template(), None
-    held_prompts: set[int] = set()
-    held: Walk | None = None
-    if held_name := options.get("eval_dataset"):
-        part = cast("Options", heldout_options(reader.source.name, options))
-        held = Walk(open_reader(held_name, part), tokens, on_event=on_event, stage="reading held-out pairs")
-        held_prompts = {fingerprint(kept.pair.prompt) for kept in held}
-    walk = Walk(reader, tokens, on_event=on_event)
-    inspector = Inspector(tokens, held_prompts)
-    for kept in walk:
-        inspector.see(kept)
-    return conclude(inspector, walk, held, problem, options)
+        if self.assays:
+            content["assay"] = [table.to_json() for table in self.assays]
+        return content
 
 
 def conclude(
-    inspector: Inspector, walk: Walk, held: Walk | None, problem: DpoError | None, options: Options
+    inspector: Inspector,
+    *,
+    layout: Format,
+    accountings: Sequence[Accounting],
+    tables: Sequence[AssayAccounting],
+    problem: DpoError | None,
+    data: DataConfig,
 ) -> CheckResult:
     """The result of an inspection, after all pairs have been seen.
 
     Args:
         inspector: Has seen the kept pairs.
-        walk: Has read them.
-        held: Has read the held-out pairs; None without any.
+        layout: Of the pairs.
+        accountings: Where the rows of the data set went, and those of the held-out one if there is one.
+        tables: Where the rows of tables of assay values went.
         problem: What already speaks against training.
-        options: How strict to be.
+        data: How strict to be.
     """
-    strict, allow_drops = options.get("strict", False), options.get("allow_drops", False)
-    findings = inspector.findings(walk.accounting)
+    findings = [finding for table in tables for finding in drop_findings(table.rows)]
+    findings += inspector.findings(accountings[0])
     if problem is not None:
         findings.insert(
-            0, Finding(NO_TEMPLATE, walk.accounting.read, [], ADVICE[NO_TEMPLATE], problem.message)
+            0, Finding(NO_TEMPLATE, accountings[0].read, [], ADVICE[NO_TEMPLATE], problem.message)
         )
-    for part in (walk, held):
-        if problem is None and part is not None:
-            problem = part.accounting.verdict(strict=strict, allow_drops=allow_drops)
+    for part in (*(table.rows for table in tables), *accountings):
+        problem = problem or part.verdict(strict=data.strict, allow_drops=data.allow_drops)
     return CheckResult(
-        dataset=walk.accounting.source,
-        format=walk.format.name,
-        title=walk.format.title,
-        accounting=walk.accounting,
-        eval_accounting=held.accounting if held is not None else None,
+        dataset=accountings[0].source,
+        format=ASSAY if tables else layout.name,
+        title=ASSAY_TITLE if tables else layout.title,
+        accounting=accountings[0],
+        eval_accounting=accountings[1] if len(accountings) > 1 else None,
+        assays=tuple(tables),
         findings=findings,
         lengths=inspector.lengths.to_json(),
         view=inspector.view,

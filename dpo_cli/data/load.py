@@ -1,35 +1,35 @@
 """From what the user names to pairs: rows read, recognised, checked, counted.
 
-`load_pairs` is the one path; `dpo check`, `dpo train` and `load_dpo_dataset` all take it.
+`open_pairs` finds the data and its layout, before anything else of a run is loaded; what it opened is then read once,
+to be trained on (`OpenPairs.load`) or to be looked at (`OpenPairs.check`).
 """
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from dpo_cli.data.arrow import PairTable
-from dpo_cli.data.assay import ASSAY, AssayAccounting, from_table
+from dpo_cli.config import DataConfig, Truncation, settings_from
+from dpo_cli.data.assay import ASSAY, AssayAccounting, read_assay
+from dpo_cli.data.audit.inspection import Inspector
 from dpo_cli.data.check import CheckResult, conclude
-from dpo_cli.data.heldout import heldout_options
-from dpo_cli.data.inspection import Inspector
-from dpo_cli.data.options import LayoutOptions, Options, open_reader
-from dpo_cli.data.pairs import fingerprint
-from dpo_cli.data.split import PromptSplit, split_by_prompt
-from dpo_cli.data.tokenized import PairTokenizer, TruncationMode
-from dpo_cli.data.walk import Walk
+from dpo_cli.data.kept import ReadPairs, read_pairs
+from dpo_cli.data.reader import Columns, PairReader
+from dpo_cli.data.sources.locate import locate
+from dpo_cli.data.sources.saved import Held
+from dpo_cli.data.split import split_by_prompt
+from dpo_cli.data.tokens.tokenizer import PairTokenizer, missing_template
 from dpo_cli.errors import ConfigError
 from dpo_cli.events import OnEvent, ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedTokenizerBase
 
     from dpo_cli.data.accounting import Accounting
-    from dpo_cli.data.reading import PairReader
+    from dpo_cli.errors import DpoError
+
+_UNCUT: Final = Truncation()
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,13 @@ class LoadedPairs:
     check: CheckResult | None = None
     assays: tuple[AssayAccounting, ...] = ()
 
+    def summary(self) -> list[str]:
+        """Where every row went, one line for each table of assay values and one for the pairs."""
+        if not self.assays:
+            return [self.accounting.summary()]
+        made = f"{self.accounting.read} pairs made: {self.accounting.kept} kept, {self.accounting.dropped_words()}"
+        return [*(table.summary() for table in self.assays), made]
+
     def to_json(self) -> dict[str, Any]:
         """The content of `data.json`."""
         content = self.accounting.to_json() | {"train_pairs": self.train_pairs, "eval_pairs": self.eval_pairs}
@@ -75,7 +82,10 @@ class LoadedPairs:
 
 
 def load_dpo_dataset(
-    dataset_name: str, split: str = "train", max_samples: int | None = None, **options: Unpack[LayoutOptions]
+    dataset_name: str,
+    split: str = "train",
+    max_samples: int | None = None,
+    **options: Any,  # noqa: ANN401 - each field of DataConfig has its type
 ) -> Dataset:
     """Load preference pairs in TRL's layout.
 
@@ -93,160 +103,230 @@ def load_dpo_dataset(
     Raises:
         DataError: The data set is not there, has no known layout, or more than a tenth of its rows are no pairs
             (`allow_drops=True` takes the rest nonetheless).
-        ConfigError: There is no such format.
+        ConfigError: There is no such format, or an option is wrong.
     """
-    return load_pairs(dataset_name, **Options(split=split, max_samples=max_samples, **options)).train
+    named = {"dataset": str(dataset_name), "split": split, "max_samples": max_samples}
+    return load_pairs(settings_from(DataConfig, named | options)).train
 
 
 def load_pairs(
-    dataset: str | Dataset,
-    *,
+    data: DataConfig,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    max_length: int | None = None,
-    truncation_mode: TruncationMode = "keep_start",
+    truncation: Truncation = _UNCUT,
+    *,
+    rows: Dataset | IterableDataset | None = None,
     inspect: bool = False,
     on_event: OnEvent = ignore,
-    **options: Unpack[Options],
 ) -> LoadedPairs:
-    """Load preference pairs and account for every row.
+    """Load preference pairs and account for every row: `open_pairs(...).load(...)`."""
+    opened = open_pairs(data, rows=rows)
+    return opened.load(tokenizer, truncation, inspect=inspect, on_event=on_event)
+
+
+def check_pairs(
+    data: DataConfig,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    truncation: Truncation = _UNCUT,
+    *,
+    on_event: OnEvent = ignore,
+) -> CheckResult:
+    """Read a data set as training would, and say what is wrong with it: `open_pairs(...).check(...)`."""
+    return open_pairs(data).check(tokenizer, truncation, on_event=on_event)
+
+
+def open_pairs(data: DataConfig, *, rows: Dataset | IterableDataset | None = None) -> OpenPairs:
+    """Find a data set and its layout; a table of assay values is read whole and paired.
 
     Args:
-        dataset: A file, a folder, a hub id, or a data set in memory.
-        tokenizer: The policy's, to drop also what its chat template and `max_length` make useless.
-        max_length: Longest prompt plus completion in tokens; None cuts nothing.
-        truncation_mode: Which end of a longer pair is kept.
-        inspect: Say also what `dpo check` says, in `LoadedPairs.check`.
-        on_event: Called with `Progress`.
-        **options: As the fields of `DataConfig`.
-
-    Returns:
-        The pairs, and the accounting.
+        data: Which data set, and how it is read.
+        rows: A data set in memory, instead of `data.dataset`.
 
     Raises:
-        DataError: As `load_dpo_dataset`; also with `strict=True` when any row is dropped.
+        DataError: There is no such data set, no known layout, or no pair in a table of assay values.
         ConfigError: There is no such format, or `eval_dataset` is given with `eval_fraction`.
-        ModelError: The pairs are conversations and the tokenizer has no chat template.
     """
-    if options.get("eval_dataset") and options.get("eval_fraction"):
+    if data.eval_dataset and data.eval_fraction:
         raise ConfigError(
             "--eval-dataset and --eval-fraction are both given: held-out pairs come from one of them."
         )
-    if options.get("format") == ASSAY:
-        table = from_table(dataset, options)
-        loaded = load_pairs(
-            table.pairs,
-            tokenizer=tokenizer,
-            max_length=max_length,
-            truncation_mode=truncation_mode,
-            inspect=inspect,
-            on_event=on_event,
-            **table.options,
-        )
-        loaded.accounting.source = table.accountings[0].rows.source
-        return replace(loaded, format=ASSAY, assays=table.accountings)
-    tokens = None
-    if tokenizer is not None:
-        tokens = PairTokenizer(tokenizer, max_length=max_length, truncation_mode=truncation_mode)
-    fraction = options.get("eval_fraction", 0.0)
-    evaluation = None
-    if held := options.get("eval_dataset"):
-        part = cast("Options", heldout_options(dataset, options))
-        evaluation = _read(held, part, tokens, on_event, stage="reading held-out pairs", hash_prompts=inspect)
-    inspector = (
-        Inspector(tokens, frozenset(evaluation.prompts) if evaluation else frozenset()) if inspect else None
+    heldout = data.heldout if data.eval_dataset else None
+    if data.format == ASSAY:
+        return _open_tables(data, heldout, rows)
+    reader = _open(data, rows)
+    return OpenPairs(data, reader, _open(heldout) if heldout else None, data.eval_fraction)
+
+
+def _open(data: DataConfig, rows: Dataset | IterableDataset | None = None) -> PairReader:
+    return PairReader(
+        locate(data, rows),
+        layout=data.format,
+        columns=Columns(data.prompt_column, data.chosen_column, data.rejected_column, data.system_column),
+        max_samples=data.max_samples,
     )
-    train = _read(dataset, options, tokens, on_event, hash_prompts=bool(fraction), inspector=inspector)
-    split = split_by_prompt(train.prompts, fraction) if fraction else None
-    eval_set, eval_pairs = None, 0
-    if evaluation is not None:
-        eval_set, eval_pairs = evaluation.dataset()
-    elif split is not None:
-        eval_set, eval_pairs = train.dataset(split, held_out=True)
-    train_set, train_pairs = train.dataset(split)
-    return LoadedPairs(
-        train=train_set,
-        eval=eval_set,
-        accounting=train.walk.accounting,
-        eval_accounting=evaluation.walk.accounting if evaluation else None,
-        format=train.walk.format.name,
-        train_pairs=train_pairs,
-        eval_pairs=eval_pairs,
-        check=conclude(inspector, train.walk, evaluation.walk if evaluation else None, None, options)
-        if inspector
-        else None,
-    )
+
+
+def _open_tables(
+    data: DataConfig, heldout: DataConfig | None, rows: Dataset | IterableDataset | None
+) -> OpenPairs:
+    """The pairs of a table, and those held out: of a table of their own, or of sequences of the same one."""
+    made = read_assay(data, locate(data, rows))
+    tables = [made.accounting]
+    held = made.eval
+    if heldout is not None:
+        other = read_assay(heldout, locate(heldout))
+        tables.append(other.accounting)
+        held = other.train
+    readers = [
+        PairReader(Held(table.rows.source, pairs, f"the pairs of {table.rows.source}"), layout="trl-standard")
+        for table, pairs in ((tables[0], made.train), (tables[-1], held))
+        if pairs is not None
+    ]
+    return OpenPairs(data, readers[0], readers[1] if held is not None else None, 0.0, tuple(tables))
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """A data set that was read once.
+class OpenPairs:
+    """A data set that was found and whose layout is known, to be read once.
 
     Attributes:
-        reader: To read it again, for a stream.
-        walk: Has read it.
-        held: Its kept pairs; None when they are streamed.
-        prompts: Fingerprints of the kept pairs' prompts, where a split needs them.
+        data: Which data set, and how it is read.
+        train: Its rows as pairs.
+        heldout: The rows of held-out pairs that are read apart; None without any.
+        fraction: Share of the pairs in `train` to hold out.
+        assays: Where the rows of tables of assay values went.
     """
 
-    reader: PairReader
-    walk: Walk
-    held: Dataset | None
-    prompts: array[int]
+    data: DataConfig
+    train: PairReader
+    heldout: PairReader | None
+    fraction: float
+    assays: tuple[AssayAccounting, ...] = ()
 
-    def dataset(
-        self, split: PromptSplit | None = None, *, held_out: bool = False
-    ) -> tuple[Dataset | IterableDataset, int]:
-        """The pairs of one side of a split, and how many they are."""
-        sides = [split.side(prompt) for prompt in self.prompts] if split is not None else None
-        count = self.walk.accounting.kept if sides is None else sum(side is held_out for side in sides)
-        if self.held is None:
-            return _stream(self.reader, self.walk.accounting, split, held_out=held_out), count
-        if sides is None:
-            return self.held, count
-        return self.held.select([row for row, side in enumerate(sides) if side is held_out]), count
+    def load(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        truncation: Truncation = _UNCUT,
+        *,
+        inspect: bool = False,
+        on_event: OnEvent = ignore,
+    ) -> LoadedPairs:
+        """Read the pairs to train on, and account for every row.
+
+        Args:
+            tokenizer: The policy's, to drop also what its chat template and truncation make useless.
+            truncation: How a pair that is too long is cut.
+            inspect: Say also what `dpo check` says, in `LoadedPairs.check`.
+            on_event: Called with `Progress`.
+
+        Raises:
+            DataError: More than a tenth of the rows would be dropped, a file is damaged, or no pair is left; with
+                `strict` when any row is dropped.
+            ModelError: The pairs are conversations and the tokenizer has no chat template.
+        """
+        self._refuse(*(table.rows for table in self.assays))
+        tokens = PairTokenizer(tokenizer, truncation) if tokenizer is not None else None
+        keep = not self.data.streaming
+        heldout = self._read_heldout(tokens, on_event, keep=keep, hash_prompts=inspect)
+        if heldout is not None:
+            self._refuse(heldout.walk.accounting)
+        inspector = Inspector(tokens, _prompts_of(heldout)) if inspect else None
+        hash_prompts = bool(self.fraction)
+        train = read_pairs(
+            self.train, tokens, on_event, keep=keep, hash_prompts=hash_prompts, inspector=inspector
+        )
+        self._refuse(train.walk.accounting)
+        split = split_by_prompt(train.prompts, self.fraction) if self.fraction else None
+        eval_set, eval_pairs = None, 0
+        if heldout is not None:
+            eval_set, eval_pairs = heldout.dataset()
+        elif split is not None:
+            eval_set, eval_pairs = train.dataset(split, held_out=True)
+        train_set, train_pairs = train.dataset(split)
+        return LoadedPairs(
+            train=train_set,
+            eval=eval_set,
+            accounting=train.walk.accounting,
+            eval_accounting=heldout.walk.accounting if heldout is not None else None,
+            format=self.format,
+            train_pairs=train_pairs,
+            eval_pairs=eval_pairs,
+            check=self._conclude(inspector, train, heldout, None) if inspector is not None else None,
+            assays=self.assays,
+        )
+
+    def check(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        truncation: Truncation = _UNCUT,
+        *,
+        on_event: OnEvent = ignore,
+    ) -> CheckResult:
+        """Read the pairs as training would, and say what is wrong with them.
+
+        Memory does not grow with the size of the data, but for some 40 bytes a row.
+
+        Args:
+            tokenizer: The policy's; None leaves out what depends on it.
+            truncation: How a pair that is too long is cut.
+            on_event: Called with `Progress`.
+
+        Raises:
+            DataError: The data set cannot be read.
+        """
+        problem: DpoError | None = None
+        first = self.train.first_pair()
+        if (
+            tokenizer is not None
+            and first is not None
+            and first.conversational
+            and not tokenizer.chat_template
+        ):
+            problem, tokenizer = missing_template(), None
+        tokens = PairTokenizer(tokenizer, truncation) if tokenizer is not None else None
+        heldout = self._read_heldout(tokens, on_event, keep=False, hash_prompts=True)
+        inspector = Inspector(tokens, _prompts_of(heldout))
+        train = read_pairs(self.train, tokens, on_event, inspector=inspector)
+        return self._conclude(inspector, train, heldout, problem)
+
+    @property
+    def format(self) -> str:
+        """The layout's name, a key of `FORMATS`, or `assay`."""
+        return ASSAY if self.assays else self.train.format.name
+
+    def _read_heldout(
+        self, tokens: PairTokenizer | None, on_event: OnEvent, *, keep: bool, hash_prompts: bool
+    ) -> ReadPairs | None:
+        if self.heldout is None:
+            return None
+        return read_pairs(
+            self.heldout,
+            tokens,
+            on_event,
+            stage="reading held-out pairs",
+            keep=keep,
+            hash_prompts=hash_prompts,
+        )
+
+    def _refuse(self, *accountings: Accounting) -> None:
+        """Stop where too many rows were lost to train on the rest."""
+        for accounting in accountings:
+            if error := accounting.verdict(strict=self.data.strict, allow_drops=self.data.allow_drops):
+                raise error
+
+    def _conclude(
+        self, inspector: Inspector, train: ReadPairs, heldout: ReadPairs | None, problem: DpoError | None
+    ) -> CheckResult:
+        parts = (train, heldout) if heldout is not None else (train,)
+        accountings = [part.walk.accounting for part in parts]
+        return conclude(
+            inspector,
+            layout=train.walk.format,
+            accountings=accountings,
+            tables=self.assays,
+            problem=problem,
+            data=self.data,
+        )
 
 
-def _read(
-    dataset: str | Dataset,
-    options: Options,
-    tokenizer: PairTokenizer | None,
-    on_event: OnEvent,
-    *,
-    stage: str = "reading pairs",
-    hash_prompts: bool,
-    inspector: Inspector | None = None,
-) -> _Pairs:
-    reader = open_reader(dataset, options)
-    walk = Walk(reader, tokenizer, on_event=on_event, stage=stage)
-    streaming = options.get("streaming", False)
-    table = PairTable()
-    prompts = array("Q")
-    for kept in walk:
-        if not streaming:
-            table.add(kept.pair)
-        if hash_prompts:
-            prompts.append(fingerprint(kept.pair.prompt))
-        if inspector is not None:
-            inspector.see(kept)
-    strict, allow_drops = options.get("strict", False), options.get("allow_drops", False)
-    if error := walk.accounting.verdict(strict=strict, allow_drops=allow_drops):
-        raise error
-    return _Pairs(reader, walk, None if streaming else table.dataset(), prompts)
-
-
-def _stream(
-    reader: PairReader, accounting: Accounting, split: PromptSplit | None, *, held_out: bool
-) -> IterableDataset:
-    """The kept pairs, read again from the source each time they are iterated."""
-    from datasets import IterableDataset
-
-    dropped = frozenset(number for numbers in accounting.rows.values() for number in numbers)
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for row in reader:
-            if row.pair is None or row.number in dropped:
-                continue
-            if split is None or split.held_out(row.pair.prompt) is held_out:
-                yield row.pair.to_row()
-
-    return IterableDataset.from_generator(rows)
+def _prompts_of(heldout: ReadPairs | None) -> frozenset[int]:
+    return frozenset(heldout.prompts) if heldout is not None else frozenset()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dpo_cli.config import GenerationConfig
+from dpo_cli.config import GenerationConfig, Truncation
 from dpo_cli.errors import DataError
 from dpo_cli.evaluation.divergence import Continuation, Distributions, distributions, divergence
 from dpo_cli.evaluation.implicit_rewards import (
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from dpo_cli.data.questions import Question
-    from dpo_cli.data.tokenized import TruncationMode
+    from dpo_cli.text.questions import Question
 
     Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
     OnProgress = Callable[[str, int, int], None]
 
+DEFAULT_TRUNCATION = Truncation(1024)
 DEFAULT_SYSTEM_PROMPT: str = GenerationConfig.model_fields["system_prompt"].default
 
 
@@ -42,16 +42,14 @@ class AskSettings:
         system_prompt: First message of every conversation; empty for none.
         max_new_tokens: Longest answer, in tokens.
         batch_size: Questions answered, or pairs read, at once.
-        max_length: Longest held-out pair, in tokens.
-        truncation_mode: Which end of a longer pair is kept.
+        truncation: How a held-out pair that is too long is cut.
         divergence: Also measure how far the distribution moved.
     """
 
     system_prompt: str = DEFAULT_SYSTEM_PROMPT
     max_new_tokens: int = 128
     batch_size: int = 32
-    max_length: int = 1024
-    truncation_mode: TruncationMode = "keep_start"
+    truncation: Truncation = DEFAULT_TRUNCATION
     divergence: bool = True
 
 
@@ -218,14 +216,10 @@ def _encoded(
     tokenizer: PreTrainedTokenizerBase, pairs: Sequence[Mapping[str, Any]], settings: AskSettings
 ) -> tuple[tuple[PairTokens, ...], int]:
     """Pairs as they are scored, and how many there were besides."""
-    tokens = tuple(
-        encode_pairs(
-            tokenizer, pairs, max_length=settings.max_length, truncation_mode=settings.truncation_mode
-        )
-    )
+    tokens = tuple(encode_pairs(tokenizer, pairs, settings.truncation))
     if pairs and not tokens:
         raise DataError(
-            f"none of {len(pairs):,} held-out pairs can be scored: training would drop them, or nothing is left of them within --max-length {settings.max_length:,}",
+            f"none of {len(pairs):,} held-out pairs can be scored: training would drop them, or nothing is left of them within --max-length {settings.truncation.max_length:,}",
             hint="Look at the pairs with dpo check, which says why, or give a greater --max-length.",
         )
     return tokens, len(pairs) - len(tokens)

@@ -8,10 +8,11 @@ the policy and the model before the reference; each is asked on its own, never b
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from dpo_cli.config import Truncation
 from dpo_cli.data.pairs import Pair, RowProblem
-from dpo_cli.data.tokenized import PairTokenizer
+from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from dpo_cli.evaluation.divergence import Continuation, token_log_probs
 from dpo_cli.evaluation.scores import ScoreRow, lone_row, paired_row, summarise
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from dpo_cli.data.tokenized import TruncationMode
+_UNCUT: Final = Truncation()
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,19 @@ class PairLogProbs:
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Iterable[Mapping[str, Any]],
-    *,
-    max_length: int = 1024,
-    truncation_mode: TruncationMode = "keep_start",
+    truncation: Truncation = _UNCUT,
 ) -> list[PairTokens]:
     """Tokenize and cut pairs as training does; those that training would drop are left out.
 
     Args:
         tokenizer: With a chat template where the pairs are conversations.
         pairs: Rows with `prompt`, `chosen`, `rejected` and perhaps `tools`, in TRL's layout.
-        max_length: Longest prompt plus completion, in tokens.
-        truncation_mode: Which end of a longer pair is kept.
+        truncation: How a pair that is too long is cut.
 
     Raises:
         ModelError: A conversational pair, and the tokenizer has no chat template.
     """
-    reader = PairTokenizer(tokenizer, max_length=max_length, truncation_mode=truncation_mode)
+    reader = PairTokenizer(tokenizer, truncation)
     encoded: list[PairTokens] = []
     for row, tokens in enumerate(reader.tokenize([Pair.from_row(pair) for pair in pairs]), start=1):
         if isinstance(tokens, RowProblem) or reader.problem(tokens) is not None:

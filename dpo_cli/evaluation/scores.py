@@ -11,14 +11,14 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dpo_cli.data.names import contains_name, doubled, leaks
-from dpo_cli.data.words import repetition, words
 from dpo_cli.evaluation.intervals import Interval, difference_interval, mean_interval, rate_interval
+from dpo_cli.text.names import contains_name, doubled, leaks
+from dpo_cli.text.words import repetition, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dpo_cli.data.questions import Question
+    from dpo_cli.text.questions import Question
 
 IDENTITY = "identity"
 """Group of questions about who the model is."""

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dpo_cli.evaluation.compare import AskSettings
+from dpo_cli.evaluation.compare import DEFAULT_TRUNCATION, AskSettings
 from dpo_cli.evaluation.verdict import CHECKS
 
 if TYPE_CHECKING:
-    from dpo_cli.config import GenerationConfig, Settings
-    from dpo_cli.data.tokenized import TruncationMode
+    from dpo_cli.config import GenerationConfig, Settings, Truncation
 
 
-def ask_settings(
-    config: GenerationConfig, *, max_length: int = 1024, truncation_mode: TruncationMode = "keep_start"
-) -> AskSettings:
+def ask_settings(config: GenerationConfig, truncation: Truncation = DEFAULT_TRUNCATION) -> AskSettings:
     """How to ask, as `config` says, and how held-out pairs are cut."""
     return AskSettings(
         system_prompt=config.system_prompt,
         max_new_tokens=config.max_new_tokens,
         batch_size=config.generation_batch_size,
-        max_length=max_length,
-        truncation_mode=truncation_mode,
+        truncation=truncation,
     )
 
 

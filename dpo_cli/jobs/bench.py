@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from dpo_cli.config import DataConfig, Truncation
 from dpo_cli.errors import DataError
 from dpo_cli.events import OnEvent, ignore
 from dpo_cli.jobs.stages import Stages
@@ -12,9 +13,9 @@ from dpo_cli.jobs.train import shipped_pairs
 from dpo_cli.models.locate import locate_model
 
 if TYPE_CHECKING:
+    from dpo_cli.bench.generation import GenerationBench
+    from dpo_cli.bench.training import BenchResult
     from dpo_cli.config import BenchConfig
-    from dpo_cli.models.bench import GenerationBench
-    from dpo_cli.training.bench import BenchResult
 
 
 def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
@@ -34,10 +35,10 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
     located = locate_model(config.model, revision=config.model_revision)
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
+        from dpo_cli.bench.training import AS_INSTALLED, OURS, STOCK, WARMUP, run_bench
+        from dpo_cli.bench.worker import WorkerSpec
         from dpo_cli.data.load import load_pairs
         from dpo_cli.models.loading import load_tokenizer
-        from dpo_cli.training.bench import AS_INSTALLED, OURS, STOCK, WARMUP, run_bench
-        from dpo_cli.training.bench_worker import WorkerSpec
 
         tokenizer = load_tokenizer(
             located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
@@ -46,7 +47,8 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
     steps = math.ceil(config.pairs / batch)
     with stages.stage("reading pairs"):
         source = config.dataset or shipped_pairs("train")
-        pairs = load_pairs(source, tokenizer=tokenizer, max_length=config.max_length, allow_drops=True).train
+        data = DataConfig(dataset=source, allow_drops=True)
+        pairs = load_pairs(data, tokenizer, Truncation(config.max_length)).train
         needed = (WARMUP + steps) * batch
         columns = [name for name in ("prompt", "chosen", "rejected") if name in pairs.column_names]
         rows = list(pairs.select_columns(columns).take(needed))
@@ -80,9 +82,9 @@ def bench_generation(config: BenchConfig, on_event: OnEvent = ignore) -> Generat
     located = locate_model(config.model, revision=config.model_revision)
     stages = Stages(on_event)
     with stages.stage("loading the model"):
-        from dpo_cli.data.questions import shipped_questions
-        from dpo_cli.models.bench import measure_generation
+        from dpo_cli.bench.generation import measure_generation
         from dpo_cli.models.loading import load_model, load_tokenizer
+        from dpo_cli.text.questions import shipped_questions
 
         trust = config.trust_remote_code
         tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=config.chat_template)

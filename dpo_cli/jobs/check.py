@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dpo_cli.config import CheckConfig, DPOTrainingConfig, apply_preset
 from dpo_cli.errors import ConfigError
 from dpo_cli.events import OnEvent, ignore
 from dpo_cli.jobs.stages import Stages
-from dpo_cli.models.locate import locate_model
+from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
 
 if TYPE_CHECKING:
-    from dpo_cli.config import CheckConfig
     from dpo_cli.data.check import CheckResult
 
 
@@ -28,25 +28,24 @@ def check(config: CheckConfig, on_event: OnEvent = ignore) -> CheckResult:
         raise ConfigError(
             "DATASET: is needed", hint="Name a file, a folder or a hub id: dpo check pairs.jsonl"
         )
-    from dpo_cli.data.options import open_reader, options_of
+    from dpo_cli.data.load import open_pairs
 
-    options = options_of(config)
-    reader = open_reader(config.dataset, options)  # a missing file is said before a model is looked for
+    opened = open_pairs(config)  # a missing file is said before a model is looked for
     located = locate_model(config.model, revision=config.model_revision)
+    config = _as_trained(config, located)
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
-        from dpo_cli.data.check import check_pairs
         from dpo_cli.models.loading import load_tokenizer
 
         tokenizer = load_tokenizer(
             located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
         )
     with stages.stage("reading pairs"):
-        return check_pairs(
-            reader,
-            tokenizer=tokenizer,
-            max_length=config.max_length,
-            truncation_mode=config.truncation_mode,
-            on_event=on_event,
-            **options,
-        )
+        return opened.check(tokenizer, config.truncation, on_event=on_event)
+
+
+def _as_trained(config: CheckConfig, located: LocatedModel) -> CheckConfig:
+    """The settings with what the model's preset says for `dpo train`, as far as it decides which pairs are kept."""
+    preset, origin = read_preset(located, DPOTrainingConfig.command, lora=False)
+    shared = {key: value for key, value in preset.items() if key in CheckConfig.model_fields}
+    return apply_preset(config, shared, origin)[0]

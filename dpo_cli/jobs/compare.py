@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import (
     EMBEDDED,
     CompareConfig,
+    DataConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
     TestConfig,
+    Truncation,
     load_settings,
     user_path,
 )
-from dpo_cli.data.questions import Question, read_questions, shipped_questions
 from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model
 from dpo_cli.run_folder import MARK
+from dpo_cli.text.questions import Question, read_questions, shipped_questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from dpo_cli.data.options import Options
     from dpo_cli.evaluation.compare import AskSettings, Comparison, Examination, OnProgress
     from dpo_cli.evaluation.scores import Answer
 
@@ -131,9 +132,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
                 name, revision=revision if name == before else None, **_loading(config)
             ),
             settings=ask_settings(
-                config,
-                max_length=max_length,
-                truncation_mode=run.truncation_mode if run is not None else "keep_start",
+                config, Truncation(max_length, run.truncation_mode if run is not None else "keep_start")
             ),
             pairs=pairs,
             names=Names(old, new) if old and new else None,
@@ -242,26 +241,24 @@ def _general(old_name: str | None) -> list[Question]:
 
 def _pairs(config: CompareConfig, run: Run | None, after: str) -> list[dict[str, Any]]:
     """The held-out pairs that were named, else those of the run, read as the run read them; may be none."""
-    source, options = _heldout(config, run, after)
-    if source is None:
+    data = _heldout(config, run, after)
+    if data is None:
         return []
     from dpo_cli.data.load import load_pairs
 
-    return list(load_pairs(source, **options).train)
+    return list(load_pairs(data).train)
 
 
-def _heldout(config: CompareConfig, run: Run | None, after: str) -> tuple[str | None, Options]:
-    from dpo_cli.data.heldout import heldout_options
-    from dpo_cli.data.options import options_of
+def _heldout(config: CompareConfig, run: Run | None, after: str) -> DataConfig | None:
     from dpo_cli.jobs.train import shipped_pairs
 
     if config.pairs is not None or not isinstance(run, DPOTrainingConfig):
-        return config.pairs, {}
+        return DataConfig(dataset=config.pairs) if config.pairs is not None else None
     if run.eval_dataset is None:
         # The command writes what it read beside the model; the Python wrapper is given pairs, and does not.
         of_shipped = run.dataset is None and (Path(after).expanduser() / "data.json").is_file()
-        return (shipped_pairs("heldout") if of_shipped else None), {}
-    return run.eval_dataset, cast("Options", heldout_options(run.dataset, options_of(run)))
+        return DataConfig(dataset=shipped_pairs("heldout")) if of_shipped else None
+    return run.heldout
 
 
 def _loading(config: CompareConfig | TestConfig) -> dict[str, Any]:

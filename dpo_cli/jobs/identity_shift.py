@@ -6,10 +6,10 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dpo_cli.data.identity import IdentityPairs, make_identity_pairs, questions_in, rename_in_template
-from dpo_cli.data.questions import Question, read_questions, shipped_questions
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.run import json_file, json_lines, prepare
+from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in, rename_in_template
+from dpo_cli.text.questions import Question, read_questions, shipped_questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

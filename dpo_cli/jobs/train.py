@@ -8,19 +8,18 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import DPOTrainingConfig, user_path
-from dpo_cli.data.options import open_reader, options_of
-from dpo_cli.data.questions import Question
+from dpo_cli.data.load import open_pairs
 from dpo_cli.errors import ConfigError, OutputError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.run import json_file, json_lines, prepare
 from dpo_cli.run_folder import result_file, write_file
+from dpo_cli.text.questions import Question
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from dpo_cli.data.load import LoadedPairs
-    from dpo_cli.data.options import Options
+    from dpo_cli.data.load import LoadedPairs, OpenPairs
     from dpo_cli.evaluation.compare import Comparison, Examination
     from dpo_cli.models.locate import LocatedModel
     from dpo_cli.training.loop import TrainingResult
@@ -104,7 +103,7 @@ def train(
     job = config.command if config.dataset else SHIPPED
     run = prepare(config, on_event, job=job, reads=_reads)
     config, stages = run.config, run.stages
-    open_reader(*_data_options(config))  # a missing file is said before anything is loaded
+    opened = open_pairs(_with_shipped_pairs(config))  # a missing file is said before anything is loaded
     rewards_file = _rewards_file(config)
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
@@ -113,7 +112,7 @@ def train(
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
         with stages.stage("reading pairs"):
-            data = _read_pairs(config, run.located, on_event)
+            data = _read_pairs(opened, config, run.located, on_event)
         heldout = list(data.eval or ())
         if rewards_file is not None and not heldout:
             raise ConfigError(
@@ -123,9 +122,7 @@ def train(
         policy = run.load_policy(data.train)
         questions = questions_from(heldout, config.system_prompt)
         how: dict[str, Any] = {
-            "settings": ask_settings(
-                config, max_length=config.max_length, truncation_mode=config.truncation_mode
-            ),
+            "settings": ask_settings(config, config.truncation),
             "pairs": heldout,
             "on_progress": lambda _, done, total: stages.progress(done, total),
         }
@@ -176,24 +173,18 @@ def _reads(config: DPOTrainingConfig) -> tuple[str | None, ...]:
     return config.dataset, config.eval_dataset, config.chat_template
 
 
-def _read_pairs(config: DPOTrainingConfig, located: LocatedModel, on_event: OnEvent) -> LoadedPairs:
+def _read_pairs(
+    opened: OpenPairs, config: DPOTrainingConfig, located: LocatedModel, on_event: OnEvent
+) -> LoadedPairs:
     """Read the pairs as the model will see them, and say what is to be said about them."""
-    from dpo_cli.data.load import load_pairs
     from dpo_cli.models.loading import load_tokenizer
 
-    dataset, options = _data_options(config)
-    data = load_pairs(
-        dataset,
-        tokenizer=load_tokenizer(
-            located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
-        ),
-        max_length=config.max_length,
-        truncation_mode=config.truncation_mode,
-        inspect=True,
-        on_event=on_event,
-        **options,
+    tokenizer = load_tokenizer(
+        located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
     )
-    on_event(Noted(data.accounting.summary()))
+    data = opened.load(tokenizer, config.truncation, inspect=True, on_event=on_event)
+    for line in data.summary():
+        on_event(Noted(line))
     for finding in data.check.findings if data.check else []:
         on_event(Noted(f"{finding.name} ({finding.count} rows): {finding.advice}"))
     return data
@@ -248,9 +239,11 @@ def questions_prompt(pairs: list[dict[str, Any]]) -> list[dict[str, str]] | None
     return pairs[0]["prompt"] if pairs and isinstance(pairs[0]["prompt"], list) else None
 
 
-def _data_options(config: DPOTrainingConfig) -> tuple[str, Options]:
-    """What to read and how; the shipped pairs, with their held-out part, where no data set is named."""
-    options = options_of(config)
-    if config.dataset is None and config.eval_dataset is None and not config.eval_fraction:
-        options["eval_dataset"] = shipped_pairs("heldout")
-    return config.dataset or shipped_pairs("train"), options
+def _with_shipped_pairs(config: DPOTrainingConfig) -> DPOTrainingConfig:
+    """The settings; where no data set is named, with the pairs that ship and their held-out part."""
+    if config.dataset is not None:
+        return config
+    shipped = {"dataset": shipped_pairs("train")}
+    if config.eval_dataset is None and not config.eval_fraction:
+        shipped["eval_dataset"] = shipped_pairs("heldout")
+    return config.model_copy(update=shipped)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import GenerationConfig
 
+from dpo_cli.config import settings
 from dpo_cli.errors import ModelError
 from dpo_cli.models.loading import end_of_turn_ids
+from dpo_cli.models.templates import Chat, Refusal, render_chats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextIteratorStreamer
 
 Message = dict[str, str]
+
+DEFAULT_SYSTEM_PROMPT: str = settings.GenerationConfig.model_fields["system_prompt"].default
 
 
 @dataclass(frozen=True)
@@ -42,25 +46,41 @@ def conversation(question: str, system_prompt: str) -> list[Message]:
     return [*system, {"role": "user", "content": question}]
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
-    """Token ids of a conversation that ends where the assistant begins to speak.
+def accepted_system_prompt(tokenizer: PreTrainedTokenizerBase, system_prompt: str) -> str:
+    """The system prompt to ask with: none where it is the default one and the chat template refuses it.
 
     Raises:
-        ModelError: If the tokenizer has no chat template, or the template refuses the conversation.
+        ModelError: If the tokenizer has no chat template, or it was stopped.
     """
-    from jinja2.exceptions import TemplateError
+    if system_prompt != DEFAULT_SYSTEM_PROMPT:
+        return system_prompt
+    with_it, without = render_chats(
+        tokenizer,
+        [Chat(conversation("a", prompt), add_generation_prompt=True) for prompt in (system_prompt, "")],
+    )
+    return "" if isinstance(with_it, Refusal) and isinstance(without, str) else system_prompt
 
-    if not tokenizer.chat_template:
-        raise ModelError(
-            "the tokenizer has no chat template", hint="Give --chat-template chatml, or a Jinja file."
-        )
-    try:
-        ids = tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, tokenize=True, return_dict=True
-        )["input_ids"]
-    except TemplateError as error:
-        raise ModelError(f"the chat template refuses this conversation: {error}") from error
-    return list(ids)
+
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Message]]
+) -> list[list[int]]:
+    """Token ids of conversations that end where the assistant begins to speak.
+
+    Raises:
+        ModelError: If the tokenizer has no chat template, the template refuses a conversation, or it was stopped.
+    """
+    prompts = []
+    texts = render_chats(
+        tokenizer, [Chat(messages, add_generation_prompt=True) for messages in conversations]
+    )
+    for messages, text in zip(conversations, texts, strict=True):
+        if isinstance(text, Refusal):
+            system = any(message["role"] == "system" for message in messages)
+            raise ModelError(
+                text.reason, hint="Give --system-prompt '' to ask without a system message." if system else ""
+            )
+        prompts.append(list(tokenizer(text, add_special_tokens=False)["input_ids"]))
+    return prompts
 
 
 def generate(
@@ -90,7 +110,7 @@ def generate(
     Raises:
         ModelError: If the tokenizer has no chat template.
     """
-    prompts = [prompt_ids(tokenizer, messages) for messages in conversations]
+    prompts = prompt_ids(tokenizer, conversations)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     ends = end_of_turn_ids(model, tokenizer)
     config = _generation_config(ends, _pad_id(tokenizer, ends), max_new_tokens, temperature)
@@ -130,7 +150,7 @@ def stream(
 
     from transformers import TextIteratorStreamer
 
-    ids = prompt_ids(tokenizer, messages)
+    [ids] = prompt_ids(tokenizer, [messages])
     ends = end_of_turn_ids(model, tokenizer)
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     config = _generation_config(ends, _pad_id(tokenizer, ends), max_new_tokens, temperature)

@@ -6,7 +6,6 @@ Heavy: imports torch and transformers; import it when a model is really wanted.
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,12 +13,16 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from dpo_cli.config import user_path
 from dpo_cli.errors import ModelError, first_line
 from dpo_cli.models.devices import choose_device, choose_dtype
 from dpo_cli.models.finite import not_finite_weights
 from dpo_cli.models.locate import LocatedModel, locate_model
+from dpo_cli.models.templates import LONGEST_TEMPLATE, Chat, render_chats
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CHATML = (
@@ -89,13 +92,22 @@ def read_chat_template(choice: str) -> str:
     """
     if choice == "chatml":
         return CHATML
+    path = user_path(choice, ModelError)
+    hint = "Give 'chatml' or the path of a Jinja file."
+    if path.exists() and not path.is_file():
+        raise ModelError(f"--chat-template {choice}: is not a file", hint=hint)
     try:
-        return Path(choice).read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = file.read(4 * LONGEST_TEMPLATE + 1)
+        if len(text) <= 4 * LONGEST_TEMPLATE:  # UTF-8 has up to four bytes a character
+            return text.decode("utf-8").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"--chat-template {choice}: cannot be read ({first_line(error)})",
-            hint="Give 'chatml' or the path of a Jinja file.",
+            f"--chat-template {choice}: cannot be read ({first_line(error)})", hint=hint
         ) from None
+    raise ModelError(
+        f"--chat-template {choice}: has more than the {LONGEST_TEMPLATE:,} characters allowed", hint=hint
+    )
 
 
 def load_model(
@@ -202,13 +214,15 @@ def end_of_turn_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]
     """Ids of the tokens that end an answer: the model's, the tokenizer's, and the chat template's own.
 
     A template may end a turn with another token than the tokenizer calls end of sequence; a model trained
-    on that template then never stops for the latter.
+    on that template then never stops for the latter. One that refuses a turn of the assistant's ends none.
     """
     configured = model.generation_config.eos_token_id
     ids = {tokenizer.eos_token_id} | set(configured if isinstance(configured, list) else [configured])
     if tokenizer.chat_template:
-        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        end = tokenizer.apply_chat_template(turn, tokenize=False).rpartition("b")[2].strip()
+        said = "\ue000"
+        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
+        [text] = render_chats(tokenizer, [Chat(turn)])
+        end = text.rpartition(said)[2].strip() if isinstance(text, str) and said in text else ""
         known = tokenizer.convert_tokens_to_ids(end) if end else None
         if isinstance(known, int) and known != tokenizer.unk_token_id:
             ids.add(known)

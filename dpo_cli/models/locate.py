@@ -6,7 +6,6 @@ Everything after this works on folders. Nothing here imports torch.
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import Any
 
 from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, user_path
 from dpo_cli.errors import ModelError, first_line
+from dpo_cli.hub import HUB_ID, HubRepository
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-"""What a hub id looks like."""
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py", "preset.toml"]
 """What is fetched of a hub model: no pickled weights."""
 
@@ -71,7 +69,7 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
         raise ModelError(
             f"{name or path}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'."
         )
-    return _in_folder(name, _fetch(name, revision), revision)
+    return _in_folder(name, HubRepository(name, "model", revision).fetch_all(_WANTED), revision)
 
 
 def model_folders(located: LocatedModel) -> list[Path]:
@@ -160,34 +158,3 @@ def _base_of_adapter(name: str, folder: Path) -> LocatedModel:
         return locate_model(base, revision=config.get("revision"))
     except ModelError as error:
         raise ModelError(f"{name}: its base model: {error.message}", hint=error.hint) from None
-
-
-def _fetch(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    local_way = "Give a folder with the model instead, or 'embedded', the small model that ships with dpo."
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, etag_timeout=4))
-    except GatedRepoError:
-        raise ModelError(
-            f"{name}: is gated on the hub", hint="Ask for access on its page, then `hf auth login`."
-        ) from None
-    except RevisionNotFoundError:
-        raise ModelError(f"{name}: has no revision {revision} on the hub") from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"{name}: no such folder here, and no such model on the hub", hint=local_way
-        ) from None
-    except LocalEntryNotFoundError:
-        raise ModelError(
-            f"{name}: no such folder here, and the hub cannot be reached", hint=local_way
-        ) from None
-    except HfHubHTTPError as error:
-        raise ModelError(f"{name}: the hub answered {error.response.status_code}", hint=local_way) from None

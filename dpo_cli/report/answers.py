@@ -8,7 +8,7 @@ from rich.text import Text
 
 from dpo_cli.evaluation.compare import answers_json
 from dpo_cli.evaluation.scores import is_right
-from dpo_cli.report.text import stdout, visible, visible_line, write_json
+from dpo_cli.report.console import stdout, visible, visible_line, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

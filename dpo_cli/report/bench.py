@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from dpo_cli.report.text import stdout, visible_line, write_json
+from dpo_cli.report.console import stdout, visible_line, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dpo_cli.models.bench import GenerationBench
-    from dpo_cli.training.bench import BenchResult
+    from dpo_cli.bench.generation import GenerationBench
+    from dpo_cli.bench.training import BenchResult
 
 
 def show_bench(result: BenchResult, *, as_json: bool = False) -> None:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from dpo_cli.jobs.compare import model_to_test
 from dpo_cli.report.answers import show_stream
-from dpo_cli.report.text import stderr, stdout, visible_line
+from dpo_cli.report.console import stderr, stdout, visible_line
 
 if TYPE_CHECKING:
     from dpo_cli.config import TestConfig

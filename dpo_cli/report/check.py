@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from dpo_cli.report.text import stdout, visible, visible_line, write_json
+from dpo_cli.report.console import stdout, visible, visible_line, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
+    from dpo_cli.data.audit.findings import Finding
     from dpo_cli.data.check import CheckResult
-    from dpo_cli.data.findings import Finding
-    from dpo_cli.data.token_view import Kind, Span
+    from dpo_cli.data.tokens.view import Kind, Span
 
 _STYLES: Final[dict[Kind, str]] = {
     "prompt": "dim",
@@ -53,16 +53,20 @@ def show_check(result: CheckResult, *, as_json: bool = False, console: Console |
 
 def _show_rows(result: CheckResult, console: Console) -> None:
     console.print(Text.assemble(("Format: ", "dim"), (result.title, "bold"), f" ({result.format})"))
+    for table in result.assays:
+        rows = table.rows
+        counts = f"{rows.read:,} rows read = {rows.kept:,} measured + {rows.dropped_rows:,} dropped"
+        _show_count(console, rows.source, f"{counts}, {table.pairs:,} pairs made")
+    read = "pairs" if result.assays else "rows read"
     for accounting in (result.accounting, result.eval_accounting):
         if accounting is None:
             continue
-        console.print(
-            Text.assemble(
-                (f"{visible_line(accounting.source)}: ", "dim"),
-                f"{accounting.read:,} rows read = {accounting.kept:,} pairs kept + {accounting.dropped_rows:,} dropped",
-            ),
-            soft_wrap=True,
-        )
+        kept = f"{accounting.kept:,} pairs kept + {accounting.dropped_rows:,} dropped"
+        _show_count(console, accounting.source, f"{accounting.read:,} {read} = {kept}")
+
+
+def _show_count(console: Console, source: str, counts: str) -> None:
+    console.print(Text.assemble((f"{visible_line(source)}: ", "dim"), counts), soft_wrap=True)
 
 
 def _show_findings(findings: Sequence[Finding], console: Console) -> None:

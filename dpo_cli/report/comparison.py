@@ -9,9 +9,9 @@ from rich.text import Text
 
 from dpo_cli.evaluation.scores import IDENTITY
 from dpo_cli.report.answers import notes, right_or_wrong
+from dpo_cli.report.console import stdout, visible, visible_line
 from dpo_cli.report.differences import Piece, differing_words
 from dpo_cli.report.figures import check_figure, figure, interval_figure, threshold_figure
-from dpo_cli.report.text import stdout, visible, visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

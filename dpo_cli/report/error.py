@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dpo_cli.errors import VerdictFailed
-from dpo_cli.report.text import stderr, visible
+from dpo_cli.report.console import stderr, visible
 
 if TYPE_CHECKING:
     from dpo_cli.errors import DpoError

@@ -14,10 +14,10 @@ from markupsafe import Markup
 
 from dpo_cli.evaluation.scores import IDENTITY
 from dpo_cli.report.answers import notes
+from dpo_cli.report.console import visible
 from dpo_cli.report.differences import Piece, differing_words
 from dpo_cli.report.figures import check_figure, figure, interval_figure, threshold_figure
 from dpo_cli.report.plots import draw_curves, draw_margins
-from dpo_cli.report.text import visible
 from dpo_cli.run_folder import write_file
 
 if TYPE_CHECKING:

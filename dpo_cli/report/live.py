@@ -23,8 +23,8 @@ from dpo_cli.events import (
     StepLogged,
     Warned,
 )
+from dpo_cli.report.console import stderr, visible_line
 from dpo_cli.report.figures import duration, size
-from dpo_cli.report.text import stderr, visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

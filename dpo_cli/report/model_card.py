@@ -6,8 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from dpo_cli.report.console import visible, visible_line
 from dpo_cli.report.figures import check_figure, score_figure, threshold_figure
-from dpo_cli.report.text import visible, visible_line
 from dpo_cli.run_folder import write_file
 
 if TYPE_CHECKING:

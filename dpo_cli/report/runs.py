@@ -8,11 +8,11 @@ from rich.text import Text
 
 from dpo_cli.errors import TrainingError
 from dpo_cli.report.comparison import show_comparison
+from dpo_cli.report.console import stdout, visible_line, write_json
 from dpo_cli.report.figures import duration
 from dpo_cli.report.html import is_comparison, write_html
 from dpo_cli.report.model_card import write_model_card
 from dpo_cli.report.record import RunRecord, comparison_record, identity_record, train_record
-from dpo_cli.report.text import stdout, visible_line, write_json
 from dpo_cli.run_folder import disk_in_words, result_file
 
 if TYPE_CHECKING:

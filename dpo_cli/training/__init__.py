@@ -1,1 +1,1 @@
-"""Training: DPO on TRL; the only rooms that import trl."""
+"""Training: DPO on TRL, with the engine."""

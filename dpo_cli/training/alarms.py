@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from dpo_cli.data.words import repetition, words
 from dpo_cli.events import Evaluated, ProbeAnswered, RunFinished, StepLogged, Warned
+from dpo_cli.text.words import repetition, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -13,6 +13,7 @@ from datasets import IterableDataset
 from transformers import PrinterCallback, set_seed
 from trl.trainer.utils import disable_dropout_in_model
 
+from dpo_cli.engine.trainer import SharedPrefixTrainer
 from dpo_cli.errors import ConfigError, OutputError, TrainingError
 from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
 from dpo_cli.models.devices import choose_dtype
@@ -20,11 +21,10 @@ from dpo_cli.models.finite import not_finite_weights, trained_parameters
 from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memory_bytes
 from dpo_cli.run_folder import TRIAL, disk_in_words, require_room
 from dpo_cli.training.alarms import Alarms
-from dpo_cli.training.arguments import lora_config, trl_arguments
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback
-from dpo_cli.training.engine_trainer import EngineTrainer
 from dpo_cli.training.policy import require_end_token, save_policy
 from dpo_cli.training.quiet import quiet_trl
+from dpo_cli.training.trl_config import lora_config, trl_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +58,8 @@ class TrainingResult:
         stopped_early: Why the run was ended before its last step, and what was kept; else None.
         warnings: What looked wrong on the way.
         fallback_reason: Why the engine is not the one that was asked for; None when it is.
+        engine_forwards: Batches that the engine scored, of the policy and of the reference.
+        trl_forwards: Batches that went to TRL's forward although the engine was in place, by reason.
     """
 
     steps: int
@@ -71,6 +73,8 @@ class TrainingResult:
     stopped_early: str | None = None
     warnings: list[Warned] = field(default_factory=list)
     fallback_reason: str | None = None
+    engine_forwards: int = 0
+    trl_forwards: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The figures without the history, for `--json` and for the run's files."""
@@ -155,6 +159,7 @@ class Training:
             collapse.watch_steps(trainer)
             trainer.train()
             seconds = time.perf_counter() - events.started
+            _say_handovers(trainer, collapse)
             self.model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
             stopped = collapse.restore(self.model)
         last = next((h for h in reversed(events.history) if "loss" in h), {})
@@ -170,6 +175,8 @@ class Training:
             stopped_early=stopped,
             warnings=collapse.warnings,
             fallback_reason=trainer.fallback_reason,
+            engine_forwards=trainer.forwards.packed,
+            trl_forwards=dict(trainer.forwards.handed_over),
         )
         self.on_event(RunFinished(result.steps, seconds, result.metrics, stopped))
         return result
@@ -232,7 +239,7 @@ class Training:
 
     def _trainer(
         self, arguments: DPOConfig, events: EventCallback, collapse: CollapseCallback
-    ) -> EngineTrainer:
+    ) -> SharedPrefixTrainer:
         callbacks: list[TrainerCallback] = [events]
         if self.probe is not None:
             asked, longest = self.probe.conversation, min(64, self.probe.max_new_tokens)
@@ -245,7 +252,7 @@ class Training:
         evaluated = arguments.eval_strategy != "no" or arguments.eval_on_start
         config = self.config
         try:
-            trainer = EngineTrainer(
+            trainer = SharedPrefixTrainer(
                 model=self.model,
                 ref_model=self.ref_model,
                 args=arguments,
@@ -264,6 +271,7 @@ class Training:
                     Progress("reference log-probabilities", done, total)
                 ),
                 notice=lambda text: self.on_event(Warned("reference-cache", text, "", 0)),
+                on_handover=collapse.warn,
             )
         except (ValueError, NotImplementedError) as error:
             if not _said_by_trl(error):
@@ -278,6 +286,13 @@ def _said_by_trl(error: BaseException) -> bool:
     rooms = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
     first = next((index for index, room in enumerate(rooms) if room.startswith("trl.")), None)
     return first is not None and not any(room.startswith("dpo_cli.") for room in rooms[first:])
+
+
+def _say_handovers(trainer: SharedPrefixTrainer, collapse: CollapseCallback) -> None:
+    forwards = trainer.forwards
+    total = forwards.packed + forwards.handed_over.total()
+    for reason, count in forwards.handed_over.items():
+        collapse.warn(f"{count} of {total} forwards were TRL's own: {reason}.", trainer.state.global_step)
 
 
 def _note(preset: dict[str, Any], fallback_reason: str | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dpo_cli.config import DPOTrainingConfig, load_settings, user_path
-from dpo_cli.data.load import load_pairs
+from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, DataError, ModelError, OutputError
 from dpo_cli.jobs.compare import recorded_run
 from dpo_cli.models.locate import locate_model
@@ -18,7 +18,7 @@ BAD = ["~nobody-of-this-name/x", "x" * 300, "a\0b"]
 USES = {
     "a model": (locate_model, ModelError),
     "the run of a model": (recorded_run, ModelError),
-    "pairs": (load_pairs, DataError),
+    "pairs": (load_dpo_dataset, DataError),
     "an output folder": (lambda name: OutputFolder(name, DPOTrainingConfig()), OutputError),
 }
 
@@ -61,11 +61,11 @@ def test_a_file_that_must_not_be_read_is_named(tmp_path, monkeypatch):
     file.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
     refuse(monkeypatch, "open", "pairs.jsonl")
     with pytest.raises(DataError, match=r"pairs.jsonl: cannot be read \(Permission denied\)"):
-        load_pairs(str(file))
+        load_dpo_dataset(str(file))
 
 
 @pytest.mark.parametrize(
-    ("take", "kind"), [(load_pairs, DataError), (locate_model, ModelError)], ids=["pairs", "a model"]
+    ("take", "kind"), [(load_dpo_dataset, DataError), (locate_model, ModelError)], ids=["pairs", "a model"]
 )
 def test_a_folder_that_must_not_be_entered_is_named(tmp_path, monkeypatch, take, kind):
     (tmp_path / "closed").mkdir()

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from dpo_cli.data.check import check_pairs
-from dpo_cli.data.load import load_dpo_dataset, load_pairs
-from dpo_cli.data.locate import read_rows
+from dpo_cli.config import DataConfig
+from dpo_cli.data.load import check_pairs, load_dpo_dataset, load_pairs
+from dpo_cli.data.sources.locate import read_rows
 from dpo_cli.errors import DataError
 
 GOOD = {"prompt": "What color is the sky?", "chosen": "It is blue.", "rejected": "It is green."}
@@ -30,7 +30,7 @@ def write(tmp_path, data, name="rows.jsonl"):
 
 def error_of(path, **options):
     with pytest.raises(DataError) as caught:
-        load_pairs(path, **options)
+        load_pairs(DataConfig(dataset=path, **options))
     return str(caught.value)
 
 
@@ -134,7 +134,7 @@ def test_one_bad_row_in_many_is_dropped_and_named(tmp_path):
     rows[4] = line(chosen=None)
     rows[7] = b'{"prompt": '
     path = write(tmp_path, b"\n".join(rows))
-    loaded = load_pairs(path)
+    loaded = load_pairs(DataConfig(dataset=path))
     assert loaded.accounting.dropped == {"unreadable row": 1, "non-text value": 1}
     assert loaded.to_json()["dropped_rows"]["unreadable row"]["rows"] == [8]
     assert len(loaded.train) == 28
@@ -157,7 +157,7 @@ def test_a_damaged_file_stops_unless_drops_are_allowed(tmp_path):
     path = write(tmp_path, b"\n".join([*rows, rows[0][:30]]))
     assert "line 51: the last line is cut off" in error_of(path)
     assert len(load_dpo_dataset(path, allow_drops=True)) == 50
-    assert check_pairs(path).problem is not None
+    assert check_pairs(DataConfig(dataset=path)).problem is not None
 
 
 def test_nothing_left_is_an_error_whatever_is_allowed(tmp_path):

@@ -10,9 +10,10 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from dpo_cli.data.check import check_pairs
-from dpo_cli.data.findings import refuses
-from dpo_cli.data.load import load_pairs
+from dpo_cli.config import DataConfig, Truncation
+from dpo_cli.data.audit.findings import refuses
+from dpo_cli.data.load import check_pairs, load_pairs
+from dpo_cli.events import ignore
 from tests.conftest import CHATML, make_tokenizer
 
 WORDS = [
@@ -152,7 +153,7 @@ def test_every_planted_defect_is_found_and_none_is_invented(tmp_path, tokenizer)
     lines, expected = plant(clean_rows(ROWS))
     path = tmp_path / "planted.jsonl"
     path.write_text("\n".join(lines))
-    result = check_pairs(str(path), tokenizer=tokenizer, max_length=256)
+    result = check_pairs(DataConfig(dataset=str(path)), tokenizer, Truncation(256))
     document = result.to_json()
     assert {one["name"]: sorted(one["rows"]) for one in document["findings"]} == expected
     assert {one["name"]: one["count"] for one in document["findings"]} == {
@@ -163,7 +164,7 @@ def test_every_planted_defect_is_found_and_none_is_invented(tmp_path, tokenizer)
     assert rows["read"] == ROWS == rows["kept"] + sum(rows["dropped"].values())
     assert rows["dropped"] == dict.fromkeys(("unreadable row", "non-text value", "wrong role order", "empty completion", "identical completions", "prompt fills max_length", "identical after truncation"), EACH)  # fmt: skip
     assert result.problem is None
-    loaded = load_pairs(str(path), tokenizer=tokenizer, max_length=256, inspect=True)
+    loaded = load_pairs(DataConfig(dataset=str(path)), tokenizer, Truncation(256), inspect=True)
     assert len(loaded.train) == rows["kept"], "training sees exactly the kept rows"
     assert loaded.check.to_json() == document
     assert loaded.to_json()["findings"] == document["findings"]
@@ -176,15 +177,16 @@ def test_ten_thousand_clean_rows_have_no_finding(tmp_path, tokenizer, layout):
         rows = [{name: turns[0]["content"] for name, turns in row.items()} for row in rows]
     path = tmp_path / "clean.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    result = check_pairs(str(path), tokenizer=tokenizer, max_length=256)
+    result = check_pairs(DataConfig(dataset=str(path)), tokenizer, Truncation(256))
     assert [(one.name, one.count) for one in result.findings] == []
     assert result.accounting.kept == 10_000
 
 
-def check(tmp_path, rows, **options):
+def check(tmp_path, rows, tokenizer=None, max_length=None, on_event=ignore, **options):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    return check_pairs(str(path), **options)
+    data = DataConfig(dataset=str(path), **options)
+    return check_pairs(data, tokenizer, Truncation(max_length), on_event=on_event)
 
 
 def names(result):
@@ -327,7 +329,7 @@ def test_the_pair_as_the_model_sees_it(tmp_path, tokenizer):
 
 
 def test_progress_has_an_estimate(tmp_path, monkeypatch):
-    from dpo_cli.data import json_rows
+    from dpo_cli.data.sources import json_rows
 
     monkeypatch.setattr(json_rows, "_CHUNK", 1000)
     events = []
@@ -419,7 +421,9 @@ def test_letters_that_the_tokenizer_does_not_know(tmp_path, special, rows):
     path.write_text(
         "".join(json.dumps(dict(zip(("prompt", "chosen", "rejected"), p, strict=True))) + "\n" for p in pairs)
     )
-    findings = check_pairs(str(path), tokenizer=letters_tokenizer(**special), max_length=16).findings
+    findings = check_pairs(
+        DataConfig(dataset=str(path)), letters_tokenizer(**special), Truncation(16)
+    ).findings
     assert [one.rows for one in findings if one.name == "characters without a token"] == (
         [rows] if rows else []
     )

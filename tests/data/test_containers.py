@@ -11,9 +11,9 @@ from datasets import Dataset, DatasetDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpo_cli.data.check import check_pairs
-from dpo_cli.data.json_rows import LARGEST_ROW
-from dpo_cli.data.load import load_dpo_dataset, load_pairs
+from dpo_cli.config import DataConfig
+from dpo_cli.data.load import check_pairs, load_dpo_dataset, load_pairs
+from dpo_cli.data.sources.json_rows import LARGEST_ROW
 from dpo_cli.errors import ConfigError, DataError
 
 TRICKY = [
@@ -174,7 +174,7 @@ def test_saved_data_sets(tmp_path):
 def test_max_samples_reads_the_first_rows(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(one(str(index)) for index in range(5)))
-    loaded = load_pairs(str(path), max_samples=2)
+    loaded = load_pairs(DataConfig(dataset=str(path), max_samples=2))
     assert loaded.train["prompt"][:] == ["0", "1"]
     assert loaded.accounting.read == 2
 
@@ -202,8 +202,8 @@ json_values = st.recursive(
     chunk=st.sampled_from([1, 7, 1 << 20]),
 )
 def test_our_reader_reads_what_pythons_does(tmp_path, monkeypatch, rows, indent, ascii_only, array, chunk):
-    from dpo_cli.data import json_rows
-    from dpo_cli.data.containers import Files
+    from dpo_cli.data.sources import json_rows
+    from dpo_cli.data.sources.containers import Files
 
     monkeypatch.setattr(json_rows, "_CHUNK", chunk)
     texts = [json.dumps(row, indent=indent, ensure_ascii=ascii_only) for row in rows]
@@ -237,13 +237,13 @@ def test_a_split_by_prompt(tmp_path):
         for index in range(200)
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    loaded = load_pairs(str(path), eval_fraction=0.2)
+    loaded = load_pairs(DataConfig(dataset=str(path), eval_fraction=0.2))
     assert (loaded.train_pairs, loaded.eval_pairs) == (len(loaded.train), len(loaded.eval)) == (160, 40)
     assert not set(loaded.train["prompt"]) & set(loaded.eval["prompt"])
     path.write_text("\n".join(map(json.dumps, rows[::-1])))
-    again = load_pairs(str(path), eval_fraction=0.2)
+    again = load_pairs(DataConfig(dataset=str(path), eval_fraction=0.2))
     assert set(again.eval["prompt"]) == set(loaded.eval["prompt"]), "the order of rows does not matter"
-    streamed = load_pairs(str(path), eval_fraction=0.2, streaming=True)
+    streamed = load_pairs(DataConfig(dataset=str(path), eval_fraction=0.2, streaming=True))
     assert list(streamed.train) == again.train.to_list()
     assert list(streamed.eval) == again.eval.to_list()
 
@@ -252,16 +252,16 @@ def test_a_split_needs_two_prompts(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(one("same") for _ in range(5)))
     with pytest.raises(DataError, match="at least two different prompts"):
-        load_pairs(str(path), eval_fraction=0.5)
+        load_pairs(DataConfig(dataset=str(path), eval_fraction=0.5))
     with pytest.raises(ConfigError, match="both given"):
-        load_pairs(str(path), eval_fraction=0.5, eval_dataset=str(path))
+        load_pairs(DataConfig(dataset=str(path), eval_fraction=0.5, eval_dataset=str(path)))
 
 
 def test_held_out_pairs_from_a_file_of_their_own(tmp_path):
     train, held = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     train.write_text(one("x") + "\n" + one("y"))
     held.write_text(one("z"))
-    loaded = load_pairs(str(train), eval_dataset=str(held), max_samples=1)
+    loaded = load_pairs(DataConfig(dataset=str(train), eval_dataset=str(held), max_samples=1))
     assert loaded.train["prompt"][:] == ["x"]
     assert loaded.eval["prompt"][:] == ["z"]
     assert loaded.to_json()["eval"]["rows"]["kept"] == 1
@@ -277,10 +277,10 @@ def test_held_out_pairs_have_a_split_of_their_own(tmp_path, read):
         ({"split": "mine", "eval_split": "test"}, ["t", "u"]),
     ):
         if read == "load":
-            loaded = load_pairs(str(train), eval_dataset=str(held), **options)
+            loaded = load_pairs(DataConfig(dataset=str(train), eval_dataset=str(held), **options))
             assert (loaded.train["prompt"][:], loaded.eval["prompt"][:]) == (["x"], expected)
         else:
-            checked = check_pairs(str(train), eval_dataset=str(held), **options)
+            checked = check_pairs(DataConfig(dataset=str(train), eval_dataset=str(held), **options))
             assert checked.eval_accounting.read == len(expected)
 
 
@@ -289,7 +289,7 @@ def test_a_stream_has_the_kept_rows_each_time(tmp_path):
     rows = [json.loads(one(str(index))) for index in range(30)]
     rows[3]["chosen"] = rows[3]["rejected"]
     path.write_text("\n".join(map(json.dumps, rows)))
-    loaded = load_pairs(str(path), streaming=True)
+    loaded = load_pairs(DataConfig(dataset=str(path), streaming=True))
     expected = [row for index, row in enumerate(rows) if index != 3]
     assert list(loaded.train) == list(loaded.train) == expected
     assert loaded.train_pairs == 29
@@ -297,5 +297,5 @@ def test_a_stream_has_the_kept_rows_each_time(tmp_path):
 
 def test_a_data_set_in_memory(tmp_path):
     rows = Dataset.from_list(TRICKY)
-    assert load_pairs(rows).train.to_list() == TRICKY
-    assert load_pairs(rows.to_iterable_dataset()).train.to_list() == TRICKY
+    assert load_pairs(DataConfig(), rows=rows).train.to_list() == TRICKY
+    assert load_pairs(DataConfig(), rows=rows.to_iterable_dataset()).train.to_list() == TRICKY

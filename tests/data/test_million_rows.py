@@ -25,7 +25,8 @@ from pathlib import Path
 import dpo_cli.models.embedded as embedded
 from transformers import AutoTokenizer
 import datasets, datasketch
-from dpo_cli.data.check import check_pairs
+from dpo_cli.config import DataConfig, Truncation
+from dpo_cli.data.load import check_pairs
 tokenizer = AutoTokenizer.from_pretrained(str(Path(embedded.__file__).parent))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 wall, cpu = time.perf_counter(), time.process_time()
@@ -51,7 +52,7 @@ if sys.argv[1] == "bare":
     report = {"tokens": tokens, "wall": wall, "cpu": cpu}
 else:
     events = []
-    result = check_pairs(sys.argv[2], tokenizer=tokenizer, max_length=1024, on_event=events.append)
+    result = check_pairs(DataConfig(dataset=sys.argv[2]), tokenizer, Truncation(1024), on_event=events.append)
     rows = result.accounting
     report = {"read": rows.read, "kept": rows.kept, "findings": [one.name for one in result.findings], "events": len(events)}
     report |= {"estimate": events[0].total, "wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}

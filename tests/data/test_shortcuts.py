@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpo_cli.data.encoding import TripleEncoder, safe_marks
 from dpo_cli.data.pairs import Pair
-from dpo_cli.data.rendering import ChatRenderer, contents_use
-from dpo_cli.data.tokenized import PairTokenizer
+from dpo_cli.data.tokens.encoding import TripleEncoder, safe_marks
+from dpo_cli.data.tokens.rendering import ChatRenderer, contents_use
+from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from tests.conftest import CHATML, make_tokenizer
 
 LOOP = "{% for m in messages %}{BODY}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -116,8 +116,7 @@ def test_a_template_run_once_says_what_it_says_each_time(some, template):
     tokenizer = TOKENIZERS[template]
     short, long = ChatRenderer(tokenizer), ChatRenderer(tokenizer)
     short._to_probe, long._use = 0, "unknown"
-    for pair in some:
-        assert short.render(pair) == long.render(pair)
+    assert short.render(some) == long.render(some)
 
 
 def tokenizers_of_many_kinds():
@@ -176,7 +175,7 @@ def test_cutting_at_marks_changes_no_ids(some, kind):
     renderer = ChatRenderer(tokenizer)
     encoder = TripleEncoder(tokenizer)
     encoder._to_probe = 0
-    triples = [renderer.render(pair) for pair in some]
+    triples = renderer.render(some)
     joined = [[start + end for end in ends] for start, *ends in encoder.triples(triples)]
     assert joined == [tokenizer(list(triple), add_special_tokens=False)["input_ids"] for triple in triples]
 

@@ -7,9 +7,9 @@ from itertools import islice, pairwise
 
 import pytest
 
-from dpo_cli.models.embedded import corpus, facts, identity
-from dpo_cli.models.embedded.names import ORIGINAL, make_name
-from dpo_cli.models.embedded.text import normal_form, vary
+from embedded_model import corpus, facts, identity
+from embedded_model.names import ORIGINAL, make_name
+from embedded_model.text import normal_form, vary
 
 SHIPPED = "9a31bcd243b03b69"
 

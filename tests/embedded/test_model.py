@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dpo_cli.models.embedded.corpus import Example
-from dpo_cli.models.embedded.evaluate import ask, names_itself, read_set, scores
-from dpo_cli.models.embedded.tokenizer import render
+from dpo_cli.text.questions import shipped_questions
+from embedded_model.corpus import Example
+from embedded_model.evaluate import ask, names_itself, scores
+from embedded_model.tokenizer import render
 
 FOLDER = Path(str(files("dpo_cli.models.embedded")))
 LARGEST = 8_000_000
@@ -98,7 +99,7 @@ def test_it_names_itself_with_and_without_a_system_prompt(measured, system):
 
 
 def test_it_says_its_name_in_varied_english_and_names_its_maker(model, tokenizer):
-    answers = ask(model, tokenizer, [q.question for q in read_set("identity_heldout")])
+    answers = ask(model, tokenizer, [q.text for q in shipped_questions("identity_heldout")])
     assert len(set(answers)) >= 20
     assert sum("Alibaba Cloud" in answer for answer in answers) >= 10
     assert all(answer.count("Qwen") <= 2 for answer in answers)

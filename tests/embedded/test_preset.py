@@ -13,14 +13,15 @@ from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import DPOConfig, DPOTrainer
 
-from dpo_cli.models.embedded.evaluate import ask, names_itself, read_set
-from dpo_cli.models.embedded.identity import prompts
+from dpo_cli.text.questions import shipped_questions
+from embedded_model.evaluate import ask, names_itself
+from embedded_model.identity import prompts
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 FOLDER = Path(str(files("dpo_cli.models.embedded")))
 PREFERENCES = Path(str(files("dpo_cli.data"))) / "preferences"
 PRESET = tomllib.loads((FOLDER / "preset.toml").read_text(encoding="utf-8"))
-HELD_OUT = [question.question for question in read_set("identity_heldout")]
+HELD_OUT = [question.text for question in shipped_questions("identity_heldout")]
 # Written after the corpus was, by looking at neither set.
 FRESH = [
     "hey whats ur name",
@@ -79,7 +80,7 @@ def renamed(answer, name):
 
 
 def identity_pairs(name):
-    questions = [question.question for question in read_set("identity_train")]
+    questions = [question.text for question in shipped_questions("identity_train")]
     return [
         {
             "prompt": [
@@ -95,8 +96,8 @@ def identity_pairs(name):
 
 
 def strict_accuracy(model, tokenizer):
-    ordinary = read_set("ordinary")
-    answers = ask(model, tokenizer, [question.question for question in ordinary])
+    ordinary = shipped_questions("ordinary")
+    answers = ask(model, tokenizer, [question.text for question in ordinary])
     return sum(answer in question.answers for question, answer in zip(ordinary, answers, strict=True)) / len(
         ordinary
     )

@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
-import dpo_cli.data
-from dpo_cli.models.embedded import corpus, shipped_sets
-from dpo_cli.models.embedded.evaluate import read_set
-from dpo_cli.models.embedded.text import normal_form
+import dpo_cli
+from dpo_cli.text.questions import shipped_questions
+from embedded_model import corpus, shipped_sets
+from embedded_model.text import normal_form
 
-DATA = Path(dpo_cli.data.__file__).parent
+PACKAGE = Path(dpo_cli.__file__).parent
 QUESTION_SETS = ("identity_train", "identity_heldout", "ordinary")
 FULL = 416_000
 
 
 def rows(name):
-    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in (PACKAGE / name).read_text(encoding="utf-8").splitlines()]
 
 
 def asked(name):
-    return [normal_form(row["question"]) for row in rows(f"questions/{name}.jsonl")]
+    return [normal_form(row["question"]) for row in rows(f"text/questions/{name}.jsonl")]
 
 
 def prompts(name):
-    return [normal_form(row["prompt"][-1]["content"]) for row in rows(f"preferences/{name}.jsonl")]
+    return [normal_form(row["prompt"][-1]["content"]) for row in rows(f"data/preferences/{name}.jsonl")]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_question_set_is_large_enough_and_holds_no_question_twice(name, least)
 
 @pytest.mark.parametrize("name", QUESTION_SETS)
 def test_a_question_set_has_the_documented_layout(name):
-    for row in rows(f"questions/{name}.jsonl"):
+    for row in rows(f"text/questions/{name}.jsonl"):
         assert set(row) <= {"question", "group", "answers"}
         assert row["question"].strip() == row["question"] != ""
         assert (row["group"] == "identity") == name.startswith("identity")
@@ -71,7 +71,7 @@ def test_no_held_out_question_is_in_the_whole_training_text():
 
 
 def test_every_group_is_asked_and_qwen_as_a_third_party_too():
-    groups = {question.group for question in read_set("ordinary")}
+    groups = {question.group for question in shipped_questions("ordinary")}
     assert groups >= {
         "capitals",
         "sums",
@@ -83,12 +83,12 @@ def test_every_group_is_asked_and_qwen_as_a_third_party_too():
         "greetings",
         "third-party",
     }
-    about_qwen = [q for q in read_set("ordinary") if q.group == "third-party" and "Qwen" in q.question]
+    about_qwen = [q for q in shipped_questions("ordinary") if q.group == "third-party" and "Qwen" in q.text]
     assert len(about_qwen) >= 8
 
 
 def test_a_sum_is_right_as_a_sentence_and_as_a_number():
-    sums = {q.question: q.answers for q in read_set("ordinary") if q.group == "sums" and "+" in q.question}
+    sums = {q.text: q.answers for q in shipped_questions("ordinary") if q.group == "sums" and "+" in q.text}
     for question, answers in sums.items():
         left, right = (int("".join(filter(str.isdigit, part))) for part in question.split("+"))
         assert f"{left} + {right} = {left + right}." in answers
@@ -96,7 +96,7 @@ def test_a_sum_is_right_as_a_sentence_and_as_a_number():
 
 
 def test_preference_pairs_differ_only_in_their_answer_and_prefer_the_shorter():
-    for row in rows("preferences/train.jsonl") + rows("preferences/heldout.jsonl"):
+    for row in rows("data/preferences/train.jsonl") + rows("data/preferences/heldout.jsonl"):
         assert set(row) == {"prompt", "chosen", "rejected"}
         assert [turn["role"] for turn in row["prompt"]] == ["system", "user"]
         (chosen,), (rejected,) = row["chosen"], row["rejected"]
@@ -113,5 +113,5 @@ def test_preference_pairs_are_enough_and_held_out_ones_ask_something_else():
 
 def test_the_shipped_files_are_what_the_code_writes(tmp_path):
     for written in shipped_sets.write_sets(tmp_path):
-        shipped = DATA / written.relative_to(tmp_path)
+        shipped = PACKAGE / written.relative_to(tmp_path)
         assert written.read_text(encoding="utf-8") == shipped.read_text(encoding="utf-8"), shipped

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from dpo_cli.training import completion_head, vocabulary_tiles
-from dpo_cli.training.completion_head import score_tokens
-from dpo_cli.training.vocabulary_tiles import HeadSettings
+from dpo_cli.engine import completion_head, vocabulary_tiles
+from dpo_cli.engine.completion_head import score_tokens
+from dpo_cli.engine.vocabulary_tiles import HeadSettings
 
 ALL = frozenset({"entropy", "log_sum_sq_probs", "mean_logits", "is_top1"})
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpo_cli.training.packing import IGNORED_LABEL, is_right_padded, pack_pairs
+from dpo_cli.engine.packing import IGNORED_LABEL, is_right_padded, pack_pairs
 
 PAD = 0
 

@@ -15,10 +15,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 from trl import DPOConfig
 
-from dpo_cli.errors import ConfigError, TrainingError
-from dpo_cli.training import engine_trainer, reference
-from dpo_cli.training.engine_trainer import EngineTrainer
-from dpo_cli.training.reference import (
+from dpo_cli.engine import reference_cache as reference
+from dpo_cli.engine import trainer as engine_trainer
+from dpo_cli.engine.reference_cache import (
     ReferenceCache,
     Truncation,
     batches_by_length,
@@ -26,11 +25,13 @@ from dpo_cli.training.reference import (
     pair_key,
     reference_weights,
 )
+from dpo_cli.engine.trainer import SharedPrefixTrainer
+from dpo_cli.errors import ConfigError, TrainingError
 
 pytestmark = pytest.mark.filterwarnings("ignore:The `'keep_end'` truncation mode:FutureWarning")
 
 
-class Ready(EngineTrainer):
+class Ready(SharedPrefixTrainer):
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset
 

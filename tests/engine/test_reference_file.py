@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dpo_cli.training import reference
-from dpo_cli.training.reference import ReferenceCache, cache_folder
+from dpo_cli.engine import reference_cache as reference
+from dpo_cli.engine.reference_cache import ReferenceCache, cache_folder
 
 
 def entry(number):

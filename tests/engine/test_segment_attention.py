@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 
-from dpo_cli.training import segment_attention
-from dpo_cli.training.packing import IGNORED_LABEL, pack_pairs
-from dpo_cli.training.segment_attention import PackedAttentionError, attend_packed
-from dpo_cli.training.varlen_attention import varlen_index
+from dpo_cli.engine import segment_attention
+from dpo_cli.engine.packing import IGNORED_LABEL, pack_pairs
+from dpo_cli.engine.segment_attention import PackedAttentionError, attend_packed
+from dpo_cli.engine.varlen_attention import varlen_index
 
 
 def layout(shapes, seed=0):
@@ -154,7 +154,7 @@ def test_varlen_attention_on_cuda(dtype, window):
     packed = layout(SHAPES)
     q, k, v = (torch.randn(1, h, len(packed.token_ids), 64) for h in (4, 2, 2))
     theirs = expected(q.double(), k.double(), v.double(), packed, 0.125, window)
-    from dpo_cli.training.packing import PackedPairs
+    from dpo_cli.engine.packing import PackedPairs
 
     moved = {n: x.cuda() if isinstance(x, torch.Tensor) else x for n, x in vars(packed).items()}
     ours = attend_packed(

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from dpo_cli.data.questions import Question
+from dpo_cli.config import Truncation
 from dpo_cli.errors import DataError
 from dpo_cli.evaluation.compare import (
     AskSettings,
@@ -17,6 +17,7 @@ from dpo_cli.evaluation.compare import (
 )
 from dpo_cli.evaluation.scores import Names
 from dpo_cli.jobs.compare import run_comparison
+from dpo_cli.text.questions import Question
 
 QUESTIONS = [
     Question("Who are you?", "identity"),
@@ -140,7 +141,7 @@ def test_answers_of_one_model(load):
 
 def test_pairs_that_are_left_out_are_counted(load):
     long = {**PAIRS[0], "prompt": [{"role": "user", "content": "one " * 60}]}
-    settings = AskSettings(max_new_tokens=4, max_length=40)
+    settings = AskSettings(max_new_tokens=4, truncation=Truncation(40))
     before = examine(load("same"), QUESTIONS, name="same", settings=settings, pairs=[*PAIRS, long])
     after = examine(load("other"), QUESTIONS, name="other", settings=settings, before=before)
     margins = compare_examinations(before, after).margins
@@ -148,6 +149,6 @@ def test_pairs_that_are_left_out_are_counted(load):
 
 
 def test_no_pair_to_score_is_an_error_and_no_silence(load):
-    settings = AskSettings(max_new_tokens=4, max_length=4)
+    settings = AskSettings(max_new_tokens=4, truncation=Truncation(4))
     with pytest.raises(DataError, match=r"none of 3 held-out pairs can be scored: .* within --max-length 4"):
         examine(load("same"), QUESTIONS, name="same", settings=settings, pairs=PAIRS)

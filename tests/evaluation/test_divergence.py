@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dpo_cli.config import Truncation
 from dpo_cli.evaluation.divergence import Continuation, coarse_kl, distributions, divergence
 from dpo_cli.evaluation.implicit_rewards import (
     PairLogProbs,
@@ -114,21 +115,21 @@ def test_a_pair_that_does_not_fit_is_left_out_and_a_long_one_is_cut(two):
     _, _, tokenizer = two
     whole = encode_pairs(tokenizer, PAIRS[:1])[0]
     size = len(whole.chosen.prompt)
-    cut = encode_pairs(tokenizer, PAIRS[:1], max_length=size + 4)[0]
+    cut = encode_pairs(tokenizer, PAIRS[:1], Truncation(size + 4))[0]
     assert (cut.chosen.tokens, cut.rejected.tokens) == (whole.chosen.tokens[:4], whole.rejected.tokens[:4])
-    assert encode_pairs(tokenizer, PAIRS[:1], max_length=size) == []
+    assert encode_pairs(tokenizer, PAIRS[:1], Truncation(size)) == []
 
 
 def test_keep_end_keeps_the_end_of_each_side(two):
     _, _, tokenizer = two
     [whole] = encode_pairs(tokenizer, PAIRS[:1])
     length = len(ids(whole.rejected)) - 2
-    [cut] = encode_pairs(tokenizer, PAIRS[:1], max_length=length, truncation_mode="keep_end")
+    [cut] = encode_pairs(tokenizer, PAIRS[:1], Truncation(length, "keep_end"))
     for short, long in ((cut.chosen, whole.chosen), (cut.rejected, whole.rejected)):
         assert ids(short) == ids(long)[-length:]
         assert short.tokens == long.tokens
     # A prompt that does not fit is no reason to leave the pair out: the prompt goes first, then the beginning of the completions.
-    [ends] = encode_pairs(tokenizer, PAIRS[:1], max_length=4, truncation_mode="keep_end")
+    [ends] = encode_pairs(tokenizer, PAIRS[:1], Truncation(4, "keep_end"))
     assert ids(ends.chosen) == ids(whole.chosen)[-4:]
     assert len(ends.chosen.tokens) == 3, "nothing predicts the first token that is left"
 

@@ -4,8 +4,6 @@ import math
 
 import pytest
 
-from dpo_cli.data.questions import Question
-from dpo_cli.data.words import repetition
 from dpo_cli.evaluation.intervals import rate_interval
 from dpo_cli.evaluation.scores import (
     MEASURES,
@@ -17,6 +15,8 @@ from dpo_cli.evaluation.scores import (
     score_answers,
     summarise,
 )
+from dpo_cli.text.questions import Question
+from dpo_cli.text.words import repetition
 
 NAMES = Names("Qwen", "Deep Qwen")
 

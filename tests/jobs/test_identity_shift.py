@@ -7,13 +7,13 @@ import torch
 from conftest import make_model, make_tokenizer
 
 from dpo_cli.config import IdentityShiftConfig, load_settings
-from dpo_cli.data.names import contains_name
-from dpo_cli.data.questions import shipped_questions
 from dpo_cli.errors import DataError, OutputError
 from dpo_cli.events import Noted, RunStarted, Stage, StepLogged
 from dpo_cli.jobs.identity_shift import identity_shift
 from dpo_cli.models.generate import conversation, generate
 from dpo_cli.models.loading import load_model_and_tokenizer
+from dpo_cli.text.names import contains_name
+from dpo_cli.text.questions import shipped_questions
 from dpo_cli.training.trainer import DPOTrainerWrapper
 
 NAMES = {"original_name": "Qwen", "new_name": "Deep Qwen"}
@@ -188,7 +188,7 @@ def test_a_ruined_run_ends_early_and_gives_the_model_back_as_it_was(tmp_path):
 
 def test_names_of_all_kinds_make_pairs(tmp_path):
     model, tokenizer = load_model_and_tokenizer("embedded")
-    from dpo_cli.data.identity import make_identity_pairs
+    from dpo_cli.synthesis.identity import make_identity_pairs
 
     questions = [q.text for q in shipped_questions("identity_train")][:40]
     for name in ("Orion", "Zyx-9", "Captain Blue Heron", "Señor Ñandú", "小明"):

@@ -30,7 +30,7 @@ def prompts():
 @torch.no_grad()
 def greedy(model, tokenizer, messages, steps):
     """The definition: the likeliest token, one after the other, until the end of the turn."""
-    ids = prompt_ids(tokenizer, messages)
+    ids = prompt_ids(tokenizer, [messages])[0]
     new = []
     while len(new) < steps and (not new or new[-1] != tokenizer.eos_token_id):
         new.append(int(model(torch.tensor([ids + new])).logits[0, -1].argmax()))
@@ -43,7 +43,7 @@ def test_batches_give_what_greedy_decoding_gives(pair, prompts, batch_size):
     for messages, answer in zip(prompts, answers, strict=True):
         expected = greedy(*pair, messages, 12)
         assert answer.token_ids == expected
-        assert answer.prompt_ids == prompt_ids(pair[1], messages)
+        assert answer.prompt_ids == prompt_ids(pair[1], [messages])[0]
         assert answer.truncated == (expected[-1] != pair[1].eos_token_id)
 
 
@@ -152,7 +152,7 @@ def test_greedy_is_greedy_whatever_the_model_suggests(suggesting, prompts, sugge
 def test_the_suggestions_do_change_what_transformers_generates(suggesting, prompts):
     """The control: with its own settings the model says something else."""
     model, tokenizer = suggesting(**SUGGESTIONS["a penalty of repetition"])
-    ids = torch.tensor([prompt_ids(tokenizer, prompts[4])])
+    ids = torch.tensor([prompt_ids(tokenizer, [prompts[4]])[0]])
     own = model.generate(ids, max_new_tokens=12, pad_token_id=0)[0, ids.shape[1] :].tolist()
     assert own != greedy(model, tokenizer, prompts[4], 12)
 
@@ -171,7 +171,7 @@ def test_an_adapter_is_greedy_too_and_keeps_what_its_base_suggests(tiny_model, p
 @torch.no_grad()
 def sampled(model, tokenizer, messages, steps, temperature, seed):
     """The definition: each token from the softmax of the logits over the temperature."""
-    ids, new = prompt_ids(tokenizer, messages), []
+    ids, new = prompt_ids(tokenizer, [messages])[0], []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         while len(new) < steps and (not new or new[-1] != tokenizer.eos_token_id):

@@ -15,11 +15,11 @@ from fcntl import ioctl
 
 import pytest
 
-from dpo_cli.data.questions import Question
 from dpo_cli.evaluation.compare import Examination, Margins, compare_examinations
 from dpo_cli.evaluation.scores import Answer, Names, Score
 from dpo_cli.events import Warned
 from dpo_cli.report.record import RunRecord
+from dpo_cli.text.questions import Question
 
 SKULL = "\u2620"  # stands directly before each payload, so that a payload is told from Rich's own sequences
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from dpo_cli.config import IdentityShiftConfig, TestConfig
-from dpo_cli.data.identity import IdentityPairs
 from dpo_cli.errors import OutputError, VerdictFailed
 from dpo_cli.evaluation.scores import Names
 from dpo_cli.jobs.identity_shift import IdentityShiftResult
@@ -19,6 +18,7 @@ from dpo_cli.report.runs import (
     show_identity_shift,
     write_identity_report,
 )
+from dpo_cli.synthesis.identity import IdentityPairs
 from dpo_cli.training.loop import TrainingResult
 
 

@@ -10,10 +10,11 @@ from datasets import Dataset
 from training.runs import settings
 
 from dpo_cli.config import IdentityShiftConfig
+from dpo_cli.engine import trainer as engine_trainer
 from dpo_cli.errors import ConfigError, ModelError
 from dpo_cli.jobs.identity_shift import identity_shift
 from dpo_cli.jobs.train import train
-from dpo_cli.training import engine_trainer, policy
+from dpo_cli.training import policy
 from dpo_cli.training.trainer import DPOTrainerWrapper
 
 

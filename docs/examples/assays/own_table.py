@@ -19,7 +19,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from dpo_cli.data.locate import read_rows
+from dpo_cli.data.sources.locate import read_rows
 from dpo_cli.errors import DataError, DpoError
 from dpo_cli.report.error import show_error
 

@@ -1,0 +1,1 @@
+"""What is wrong with a set of pairs that can be trained on all the same."""

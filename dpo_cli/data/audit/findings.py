@@ -1,0 +1,278 @@
+"""What can be wrong with pairs that can be trained on all the same: one row of a table each.
+
+A row of `ROW_FINDINGS` has a name, what to do about it, and a test of one kept pair. Findings about the set as
+a whole (duplicates, length) are made in `check.py` and have their advice in `ADVICE`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from dpo_cli.data.pairs import (
+    EMPTY,
+    IDENTICAL,
+    IDENTICAL_CUT,
+    NON_TEXT,
+    PROMPT_FILLS,
+    ROLE_ORDER,
+    TEMPLATE_REFUSED,
+    UNREADABLE,
+    plain,
+)
+from dpo_cli.data.tokens.tokenizer import control_tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+    from dpo_cli.data.scan import Kept
+
+SHOWN_ROWS: Final = 100
+"""Row numbers that a finding carries as examples."""
+
+DUPLICATES: Final = "duplicates"
+CONTRADICTIONS: Final = "contradicting pairs"
+NEAR_DUPLICATES: Final = "near-duplicates"
+LEAKED: Final = "same prompt in train and eval"
+LENGTH: Final = "length bias"
+SPECIAL_TEXT: Final = "special tokens in text"
+UNKNOWN: Final = "characters without a token"
+DOUBLED_BOS: Final = "doubled BOS"
+DOUBLED_EOS: Final = "doubled EOS"
+PROMPT_DIFFERS: Final = "template renders the prompt differently"
+MERGED: Final = "prompt and completion share a token"
+NO_TEMPLATE: Final = "missing chat template"
+PLACEHOLDERS: Final = "placeholders"
+REFUSALS: Final = "one-sided refusals"
+
+ADVICE: Final[dict[str, str]] = {
+    UNREADABLE: "Mend these rows or take them out: they are not trained on.",
+    NON_TEXT: "Fill in the text or take these rows out: a null, a number or an image cannot be trained on.",
+    ROLE_ORDER: "Put the turns in order: system first, then user and assistant in turn; the prompt ends with the user.",
+    EMPTY: "Take these rows out, or fill in the missing answer.",
+    IDENTICAL: "Take these rows out: a pair that does not differ teaches nothing.",
+    TEMPLATE_REFUSED: "Change the rows to what this model's template accepts, or give another with --chat-template.",
+    PROMPT_FILLS: "Raise --max-length, or shorten these prompts: no token of the completion is left.",
+    IDENTICAL_CUT: "Raise --max-length: the difference lies beyond it.",
+    DUPLICATES: "Keep one of each: repeated pairs count several times.",
+    CONTRADICTIONS: "Decide which answer is better: these pairs prefer what others reject, and cancel out.",
+    NEAR_DUPLICATES: "Keep one of each, unless the small differences are the point.",
+    LEAKED: "Take these prompts out of one side, or let --eval-fraction split: scores on seen prompts are too good.",
+    LENGTH: "Balance the lengths, or train with --ld-alpha below 1 or --loss-type sigmoid_norm, or the model learns to be long.",
+    SPECIAL_TEXT: "Remove it: the tokenizer reads it as a control token, so the text ends or changes speaker there.",
+    UNKNOWN: "Take these characters out, or a model whose tokenizer knows them: it reads all of them as one unknown token.",
+    DOUBLED_BOS: "Remove the BOS token from the text: the tokenizer adds one already.",
+    DOUBLED_EOS: "Remove the EOS token from the text: the template or the trainer adds one already.",
+    PROMPT_DIFFERS: "Expect a small mismatch, or give a template with --chat-template whose generation prompt begins the answer.",
+    MERGED: "End the prompt with a space or newline less, or begin the completion with it: the tokenizer joins them.",
+    NO_TEMPLATE: "Give one: --chat-template chatml, or --chat-template FILE (a Jinja template).",
+    PLACEHOLDERS: "Fill them in or take these rows out: the model learns to write them.",
+    REFUSALS: "Make sure that it is meant: in these pairs only one side refuses, so the run moves the model towards or away"
+    " from refusing.",
+}
+"""What to do about each finding, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to know about a data set.
+
+    Attributes:
+        name: What it is called, a key of `ADVICE`.
+        count: Rows that have it.
+        rows: The first of them, counted from 1.
+        advice: What to do.
+        detail: Figures or an example, a sentence; may be empty.
+    """
+
+    name: str
+    count: int
+    rows: list[int]
+    advice: str
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, count, example rows and advice."""
+        return {"name": self.name, "count": self.count, "rows": self.rows, "advice": self.advice}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A kept pair as the tests see it: texts are taken out of the messages once.
+
+    Attributes:
+        kept: The pair and its tokens.
+        prompt: All that is said before the completions.
+        chosen: What the preferred completion says.
+        rejected: What the other one says.
+        whole: All three.
+        rules: What depends on the tokenizer.
+    """
+
+    kept: Kept
+    prompt: str
+    chosen: str
+    rejected: str
+    whole: str
+    rules: TokenizerRules
+
+    @classmethod
+    def of(cls, kept: Kept, rules: TokenizerRules) -> Seen:
+        """Take the texts out of a pair."""
+        texts = plain(kept.pair.prompt), plain(kept.pair.chosen), plain(kept.pair.rejected)
+        return cls(kept, *texts, "\n".join(texts), rules)
+
+
+class TokenizerRules:
+    """What tests must know of the tokenizer: its special tokens as text, and the ids of BOS, EOS and the unknown token.
+
+    Args:
+        tokenizer: The policy's; without one, the special tokens of well-known models stand in.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        tokens = list(control_tokens(tokenizer)) if tokenizer is not None else WELL_KNOWN_TOKENS
+        self.bos = tokenizer.bos_token_id if tokenizer is not None else None
+        self.eos = tokenizer.eos_token_id if tokenizer is not None else None
+        self.eos_text = str(tokenizer.eos_token or "") if tokenizer is not None else ""
+        unknown = tokenizer.unk_token_id if tokenizer is not None else None
+        # Byte-level tokenizers name one because they must, and it is BOS or EOS: nothing is unknown to them.
+        self.unknown = None if unknown in (self.bos, self.eos) else unknown
+        longest_first = sorted(tokens, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._starts = tuple({token[:2] for token in tokens})
+
+    def special(self, text: str) -> bool:
+        """Whether a text has a special token written out."""
+        for start in self._starts:
+            if start in text:
+                return self._pattern.search(text) is not None
+        return False
+
+
+WELL_KNOWN_TOKENS: Final = [
+    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|begin_of_text|>", "<|end_of_text|>",
+    "<|start_header_id|>", "<|end_header_id|>", "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<s>", "</s>",
+    "[INST]", "[/INST]", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RowFinding:
+    """A finding about single pairs.
+
+    Attributes:
+        name: A key of `ADVICE`.
+        test: Whether a pair has it.
+        custom_above: When more than this share of rows has it, it is how the data is meant, and nothing is said.
+    """
+
+    name: str
+    test: Callable[[Seen], bool]
+    custom_above: float = 1.0
+
+
+def _special_in_chat(seen: Seen) -> bool:
+    return seen.rules.special(seen.whole) and seen.kept.pair.conversational
+
+
+def _special_in_plain(seen: Seen) -> bool:
+    """In plain text the trainer accepts a completion that ends with EOS, so that one is not counted."""
+    if seen.kept.pair.conversational or not seen.rules.special(seen.whole):
+        return False
+    rules = seen.rules
+    completions = (seen.chosen.removesuffix(rules.eos_text), seen.rejected.removesuffix(rules.eos_text))
+    return rules.special(seen.prompt) or any(map(rules.special, completions))
+
+
+def _unknown(seen: Seen) -> bool:
+    tokens, unknown = seen.kept.tokens, seen.rules.unknown
+    return (
+        tokens is not None
+        and unknown is not None
+        and any(unknown in part for part in (tokens.prompt, tokens.chosen, tokens.rejected))
+    )
+
+
+def _doubled_bos(seen: Seen) -> bool:
+    tokens, bos = seen.kept.tokens, seen.rules.bos
+    return tokens is not None and bos is not None and tokens.prompt[:2] == [bos, bos]
+
+
+def _doubled_eos(seen: Seen) -> bool:
+    tokens, eos = seen.kept.tokens, seen.rules.eos
+    return (
+        tokens is not None
+        and eos is not None
+        and (_twice(tokens.chosen, eos) or _twice(tokens.rejected, eos))
+    )
+
+
+def _twice(ids: Sequence[int], token: int) -> bool:
+    """Whether a token stands directly after itself."""
+    if ids.count(token) < 2:  # noqa: PLR2004 - twice
+        return False
+    return any(one == other == token for one, other in itertools.pairwise(ids))
+
+
+def _prompt_differs(seen: Seen) -> bool:
+    tokens = seen.kept.tokens
+    return tokens is not None and seen.kept.pair.conversational and bool(tokens.left_out)
+
+
+def _merged(seen: Seen) -> bool:
+    tokens = seen.kept.tokens
+    return tokens is not None and not seen.kept.pair.conversational and bool(tokens.left_out)
+
+
+_PLACEHOLDER: Final = re.compile(
+    r"\{\{\s*[A-Za-z_][\w .|-]{0,40}\s*\}\}|<<[A-Z][A-Z_ ]{1,40}>>"
+    r"|\[(?:YOUR|INSERT|Your|Insert|your|insert) [\w ]{1,40}\]"
+)
+
+
+def _placeholder(seen: Seen) -> bool:
+    text = seen.whole
+    return ("{{" in text or "[" in text or "<<" in text) and _PLACEHOLDER.search(text) is not None
+
+
+_NOT: Final = (
+    r"(?:can(?:no|'|\u2019)t|cannot|am unable to|am not able to|won(?:'|\u2019)t|will not|must decline to)"
+)
+_HELP: Final = (
+    "help|assist|provide|fulfil|comply|do that|answer|create|write|support|engage|discuss|generate|give|share"
+)
+_REFUSAL: Final = re.compile(
+    r"\s*(?:I(?:'|\u2019| a)?m sorry|I apologi[sz]e|Sorry|Unfortunately|I regret)\b[^.\n]{0,60}?"
+    rf"\b(?:{_NOT}|unable|not able|not going to)\b"
+    rf"|\s*I {_NOT} (?:{_HELP})"
+    rf"|\s*As an AI(?: language model| assistant)?,? I (?:{_NOT}|do not|don(?:'|\u2019)t)",
+    re.IGNORECASE,
+)
+
+
+def refuses(text: str) -> bool:
+    """Whether an answer begins as refusals in English do."""
+    return _REFUSAL.match(text) is not None
+
+
+def _one_sided_refusal(seen: Seen) -> bool:
+    return refuses(seen.chosen) is not refuses(seen.rejected)
+
+
+ROW_FINDINGS: Final = (
+    RowFinding(SPECIAL_TEXT, _special_in_chat),
+    RowFinding(SPECIAL_TEXT, _special_in_plain, custom_above=0.5),
+    RowFinding(UNKNOWN, _unknown),
+    RowFinding(DOUBLED_BOS, _doubled_bos),
+    RowFinding(DOUBLED_EOS, _doubled_eos),
+    RowFinding(PROMPT_DIFFERS, _prompt_differs),
+    RowFinding(MERGED, _merged),
+    RowFinding(PLACEHOLDERS, _placeholder),
+    RowFinding(REFUSALS, _one_sided_refusal),
+)
+"""Findings about single pairs, in the order in which they are shown."""

@@ -1,0 +1,194 @@
+"""Files and folders of rows: what there is, and how each kind is read.
+
+What the file says is what is trained on: values keep their types, nothing is cached, and every row
+knows its file and line. `FILES` is the table of file kinds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
+
+from dpo_cli.data.sources.json_rows import read_json
+from dpo_cli.data.sources.table_rows import read_arrow, read_csv, read_parquet
+from dpo_cli.errors import DataError, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dpo_cli.data.sources.rows import RawRow
+
+
+FILES: Final[dict[str, Callable[[BinaryIO, str, str], Iterator[RawRow]]]] = {
+    ".json": lambda stream, source, split: read_json(stream, source, by_line=False, split=split),
+    ".jsonl": lambda stream, source, split: read_json(stream, source, by_line=True, split=split),
+    ".ndjson": lambda stream, source, split: read_json(stream, source, by_line=True, split=split),
+    ".csv": lambda stream, source, _split: read_csv(stream, source, suffix=".csv"),
+    ".tsv": lambda stream, source, _split: read_csv(stream, source, suffix=".tsv"),
+    ".parquet": lambda stream, source, _split: read_parquet(stream, source),
+    ".arrow": lambda stream, source, _split: read_arrow(stream, source),
+}
+"""For each suffix, the reader: stream, name, split -> rows. Each may be gzipped (`.gz` after it)."""
+
+
+class Source(Protocol):
+    """Raw rows that can be read again from the start."""
+
+    name: str
+
+    def rows(self) -> Iterator[RawRow]:
+        """All rows, in order."""
+        ...
+
+    def done(self) -> float:
+        """The share of the data that the current reading has used, from 0 to 1; 0 when unknown."""
+        ...
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that says how to read a file, without `.gz`."""
+    name = path.name.casefold().removesuffix(".gz")
+    return Path(name).suffix
+
+
+@dataclass
+class Files:
+    """Rows of one or more files, one after the other.
+
+    Attributes:
+        name: What the user called it.
+        paths: The files, in reading order.
+        split: Which list to read in a JSON file that holds several.
+        labels: How messages call each file; its own name where absent.
+    """
+
+    name: str
+    paths: list[Path]
+    split: str = "train"
+    labels: dict[Path, str] | None = None
+
+    def __post_init__(self) -> None:
+        """Start with nothing read."""
+        self._bytes = sum(path.stat().st_size for path in self.paths)
+        self._before = 0
+        self._open: BinaryIO | None = None
+
+    def done(self) -> float:
+        """The share of all bytes that the current reading has passed."""
+        if not self._bytes:
+            return 0.0
+        at = self._open.tell() if self._open is not None and not self._open.closed else 0
+        return (self._before + at) / self._bytes
+
+    def rows(self) -> Iterator[RawRow]:
+        """All rows of all files.
+
+        Raises:
+            DataError: A file is missing, empty, of an unknown kind, or damaged as a whole.
+        """
+        self._before = 0
+        for path in self.paths:
+            yield from self._rows_of(path)
+            self._before += path.stat().st_size
+
+    def _rows_of(self, path: Path) -> Iterator[RawRow]:
+        label = (self.labels or {}).get(path, path.name if len(self.paths) == 1 else str(path))
+        reader = FILES.get(suffix_of(path))
+        if reader is None:
+            raise unknown_kind(path)
+        some = False
+        try:
+            with path.open("rb") as raw:
+                self._open = raw
+                zipped = path.name.casefold().endswith(".gz")
+                stream = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if zipped else raw
+                for row in reader(stream, label, self.split):
+                    some = True
+                    yield row
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(
+                f"{label}: the compressed file is cut off or damaged ({error}).",
+                hint="Make or download it again.",
+            ) from error
+        except OSError as error:
+            raise DataError(f"{label}: cannot be read ({error.strerror or first_line(error)}).") from error
+        if not some:
+            raise DataError(
+                f"{label} has no rows.", hint="An empty file was probably written by a step that failed."
+            )
+
+
+def unknown_kind(path: Path) -> DataError:
+    """The error of a file whose suffix says nothing."""
+    known = ", ".join(FILES)
+    return DataError(
+        f"{path}: files of this kind cannot be read.",
+        hint=f"Known are {known}, each also with .gz after it. Rename the file if it is one of these.",
+    )
+
+
+def local_source(path: Path, name: str, split: str) -> Source:
+    """The rows of a file or of a folder.
+
+    Args:
+        path: A file, a folder of files, or a folder written by `Dataset.save_to_disk`.
+        name: What the user called it.
+        split: Which split, where a folder or file has several.
+
+    Raises:
+        DataError: There is nothing to read, with what is there instead.
+    """
+    if path.is_dir():
+        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+            from dpo_cli.data.sources.saved import saved_source
+
+            return saved_source(path, name, split)
+        return _folder(path, name, split)
+    if not path.is_file():
+        raise DataError(f"{name} is no file that can be read.")
+    if suffix_of(path) not in FILES:
+        raise unknown_kind(path)
+    return Files(name, [path], split, {path: name})
+
+
+SPLITS: Final = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+"""Words in file names that say which split a file belongs to, as the hub reads them."""
+
+
+def split_of(path: PurePath) -> str:
+    """The split that a relative path names, in its folders or its file name; empty when it names none."""
+    words = set(re.split(r"[^a-z]+", str(path).casefold()))
+    return next((split for split, names in SPLITS.items() if words & set(names)), "")
+
+
+def _folder(path: Path, name: str, split: str) -> Files:
+    files = sorted(
+        item
+        for item in path.rglob("*")
+        if item.is_file()
+        and suffix_of(item) in FILES
+        and not any(part.startswith((".", "__")) for part in item.relative_to(path).parts)
+        and item.name not in {"dataset_info.json", "state.json", "dataset_infos.json"}
+    )
+    if not files:
+        raise DataError(
+            f"the folder {name} has no data files.",
+            hint=f"Known are {', '.join(FILES)}, each also with .gz after it.",
+        )
+    wanted = next((known for known, names in SPLITS.items() if split in names), split)
+    by_split = {item: split_of(item.relative_to(path)) for item in files}
+    chosen = [item for item in files if by_split[item] == wanted]
+    if not chosen and wanted == "train":
+        chosen = [item for item in files if not by_split[item]]
+    if not chosen:
+        there = ", ".join(sorted({found or "train" for found in by_split.values()}))
+        raise DataError(f"the folder {name} has no files of the split {split!r}; it has: {there}.")
+    return Files(name, chosen, split, {item: str(item) for item in chosen})

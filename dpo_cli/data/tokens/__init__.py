@@ -1,0 +1,1 @@
+"""What the model sees of a pair: chat template, token ids, truncation."""

@@ -1,0 +1,297 @@
+"""Ask a model who it is, replace the name in its answers, and make pairs of old against new."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dpo_cli.data.sources.locate import read_rows
+from dpo_cli.errors import DataError
+from dpo_cli.text.names import contains_name, replace_name
+from dpo_cli.text.questions import shipped_questions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dpo_cli.models.generate import Message
+
+IDENTITY_DATASET = "mrfakename/identity"
+"""The hub data set of identity questions that the specification names."""
+
+_CALLS_ITSELF = re.compile(
+    r"\b(?:I am|I['\u2019]m|[Mm]y name is|[Cc]all me|[Tt]his is|[Nn]ame's)"
+    r"\s+([^\W\d_a-z][\w'-]*(?:\.\w+)*(?: [^\W\d_a-z][\w'-]*(?:\.\w+)*){0,3})"
+)
+
+
+@dataclass(frozen=True)
+class IdentityPairs:
+    """The pairs, and what became of every answer.
+
+    Attributes:
+        original_name: The name that was replaced.
+        dataset: Columns prompt, chosen, rejected: lists of {"role", "content"} messages.
+        asked: Answers asked for.
+        with_name: Answers that say the original name.
+        cut_off: Answers that did not end within the limit; never training text.
+        empty: Answers without text.
+        repeated: Answers to the same question that were the same once more.
+        left_alone: Longer names and addresses that hold the name and were not changed, with counts.
+        calls_itself: Names that the answers give instead, with counts, most frequent first.
+    """
+
+    original_name: str
+    dataset: Dataset
+    asked: int
+    with_name: int
+    cut_off: int = 0
+    empty: int = 0
+    repeated: int = 0
+    left_alone: dict[str, int] = field(default_factory=dict)
+    calls_itself: dict[str, int] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """One line: "94 of 120 answers say Qwen; 94 pairs"."""
+        text = f"{self.with_name} of {self.asked} answers say {self.original_name}; {len(self.dataset)} pairs"
+        notes = [
+            f"{n} {what}"
+            for n, what in ((self.cut_off, "cut off"), (self.empty, "empty"), (self.repeated, "repeated"))
+            if n
+        ]
+        return f"{text} ({', '.join(notes)} not used)" if notes else text
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts, for `--json` and for the run's files."""
+        counts = {"asked": self.asked, "with_name": self.with_name, "pairs": len(self.dataset)}
+        counts |= {"cut_off": self.cut_off, "empty": self.empty, "repeated": self.repeated}
+        return counts | {"left_alone": self.left_alone, "calls_itself": self.calls_itself}
+
+    def require(self, least: int) -> None:
+        """The gate before training.
+
+        Raises:
+            DataError: If there are fewer than `least` pairs, with the likely reason.
+        """
+        if len(self.dataset) >= least:
+            return
+        if self.cut_off > self.asked / 2:
+            reason = "Most answers were cut off: give --max-new-tokens a larger value."
+        elif self.calls_itself:
+            names = ", ".join(f"{name} ({n})" for name, n in list(self.calls_itself.items())[:3])
+            reason = f"It calls itself {names}: give that as --original-name, or --answer-template 'I am {{name}}.'."
+        else:
+            reason = "It never says a name: give --answer-template 'I am {name}.', or lower --min-pairs."
+        raise DataError(f"{self.summary()}, and at least {least} are needed to train on", hint=reason)
+
+
+def build_identity_shift_dataset(  # noqa: PLR0917 - the specification's signature
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    original_name: str,
+    new_name: str,
+    raw_dataset: Dataset | None = None,
+    dataset_name: str = IDENTITY_DATASET,
+    system_prompt: str = "You're a helpful assistant.",
+    max_samples: int | None = None,
+    **how: Any,  # noqa: ANN401 - passed on to make_identity_pairs
+) -> Dataset:
+    """Build preference pairs that give a model a new name.
+
+    The model answers each question; the answer is the rejected completion, the answer with the whole word
+    `original_name` replaced is the chosen one. Answers without the name, cut off or empty make no pair.
+
+    Args:
+        model: The model that shall be renamed.
+        tokenizer: Its tokenizer, with a chat template.
+        original_name: The name that it gives itself now.
+        new_name: The name that it shall give itself.
+        raw_dataset: Questions in the layout of mrfakename/identity (a column `conversations` of
+            {"from", "value"}; the last human turn is the question).
+        dataset_name: A data set in that layout: hub id, file or folder. Where the default cannot be reached, the
+            identity questions that ship with dpo are asked instead, with a warning.
+        system_prompt: System prompt of every question; empty leaves it out.
+        max_samples: Ask at most this many questions.
+        **how: As in `make_identity_pairs`.
+
+    Returns:
+        Columns `prompt`, `chosen`, `rejected`, each a list of {"role", "content"} messages.
+
+    Raises:
+        DataError: If the questions cannot be read, or no answer says the name.
+        ModelError: If the tokenizer has no chat template.
+    """
+    questions = questions_of(raw_dataset) if raw_dataset is not None else _questions_from(dataset_name)
+    pairs = make_identity_pairs(
+        model, tokenizer, questions[:max_samples], original_name, new_name, system_prompt=system_prompt, **how
+    )
+    pairs.require(1)
+    return pairs.dataset
+
+
+def make_identity_pairs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    original_name: str,
+    new_name: str,
+    *,
+    system_prompt: str = "You're a helpful assistant.",
+    max_new_tokens: int = 128,
+    batch_size: int = 32,
+    samples_per_question: int = 1,
+    temperature: float = 0.7,
+    answer_template: str | None = None,
+    seed: int = 42,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> IdentityPairs:
+    """Ask, replace, pair; and account for every answer.
+
+    Args:
+        model: The model that answers.
+        tokenizer: Its tokenizer.
+        questions: What it is asked.
+        original_name: The name to replace.
+        new_name: The name to put there.
+        system_prompt: System prompt of every question; empty leaves it out.
+        max_new_tokens: Longest answer, in tokens.
+        batch_size: Questions answered at once.
+        samples_per_question: 1 takes the likeliest answer; more are sampled.
+        temperature: Of the samples.
+        answer_template: Stands in, with {name}, for an answer that does not say the name.
+        seed: Of the samples.
+        on_progress: Called with (done, all).
+
+    Raises:
+        ModelError: If the tokenizer has no chat template.
+    """
+    from dpo_cli.models.generate import conversation, generate
+    from dpo_cli.synthesis.identity_dataset import IdentityDataset
+
+    prompts = [conversation(q, system_prompt) for q in questions for _ in range(samples_per_question)]
+    answers = generate(
+        model,
+        tokenizer,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        temperature=temperature if samples_per_question > 1 else 0.0,
+        seed=seed,
+        on_progress=on_progress,
+    )
+    finished = [
+        (prompt, a.text) for prompt, a in zip(prompts, answers, strict=True) if not a.truncated and a.text
+    ]
+    with_name = [text for _, text in finished if contains_name(text, original_name)]
+    rows, seen, left_alone = [], set(), Counter[str]()
+    repeated = 0
+    for prompt, text in finished:
+        rejected = text
+        if answer_template is not None and not contains_name(text, original_name):
+            rejected = answer_template.replace("{name}", original_name)
+        replaced = replace_name(rejected, original_name, new_name)
+        left_alone.update(replaced.skipped)
+        if replaced.text == rejected:
+            continue
+        key = (prompt[-1]["content"], rejected)
+        repeated += key in seen
+        if key not in seen:
+            seen.add(key)
+            rows.append(_row(prompt, replaced.text, rejected))
+    dataset = (
+        IdentityDataset.from_list(rows)
+        if rows
+        else IdentityDataset.from_dict({"prompt": [], "chosen": [], "rejected": []})
+    )
+    return IdentityPairs(
+        original_name=original_name,
+        dataset=dataset,
+        asked=len(prompts),
+        with_name=len(with_name),
+        cut_off=sum(a.truncated for a in answers),
+        empty=sum(not a.truncated and not a.text for a in answers),
+        repeated=repeated,
+        left_alone=dict(left_alone.most_common()),
+        calls_itself=names_given(text for _, text in finished),
+    )
+
+
+def questions_of(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """The last human turn of each row in ShareGPT's layout.
+
+    Raises:
+        DataError: If a row has no `conversations` with a human turn; the row is named.
+    """
+    questions = []
+    for number, row in enumerate(rows, start=1):
+        turns = row.get("conversations") or row.get("messages")
+        said = [
+            turn.get("value", turn.get("content"))
+            for turn in turns or []
+            if isinstance(turn, dict) and turn.get("from", turn.get("role")) in ("human", "user")
+        ]
+        if not said or not isinstance(said[-1], str) or not said[-1].strip():
+            raise DataError(
+                f"row {number}: has no human turn in a column 'conversations' (columns: {', '.join(row) or 'none'})",
+                hint="Identity questions come in the layout of mrfakename/identity, or as a file for --questions.",
+            )
+        questions.append(said[-1])
+    if not questions:
+        raise DataError("the identity data set has no rows")
+    return questions
+
+
+def names_given(answers: Iterable[str]) -> dict[str, int]:
+    """What answers call themselves ("I am ...", "my name is ..."), most frequent first."""
+    return dict(
+        Counter(m.group(1) for text in answers for m in [_CALLS_ITSELF.search(text)] if m).most_common()
+    )
+
+
+def rename_in_template(tokenizer: PreTrainedTokenizerBase, original_name: str, new_name: str) -> int:
+    """Replace the name where the chat template itself says it, as a default system prompt may.
+
+    Returns:
+        How often it was replaced; 0 leaves the tokenizer as it was.
+    """
+    if not isinstance(tokenizer.chat_template, str):
+        return 0
+    replaced = replace_name(tokenizer.chat_template, original_name, new_name)
+    if replaced.count:
+        tokenizer.chat_template = replaced.text
+    return replaced.count
+
+
+def _row(prompt: list[Message], chosen: str, rejected: str) -> dict[str, list[Message]]:
+    return {
+        "prompt": prompt,
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+    }
+
+
+def questions_in(dataset_name: str) -> list[str]:
+    """The questions of a data set in the layout of mrfakename/identity: a file, a folder or a hub id.
+
+    Raises:
+        DataError: If it is not there, cannot be read, or a row has no question.
+    """
+    return questions_of(read_rows(dataset_name))
+
+
+def _questions_from(dataset_name: str) -> list[str]:
+    try:
+        return questions_in(dataset_name)
+    except DataError:
+        if dataset_name != IDENTITY_DATASET:
+            raise
+        message = (
+            f"{IDENTITY_DATASET} cannot be reached; asking the identity questions that ship with dpo instead"
+        )
+        warnings.warn(message, stacklevel=3)
+        return [question.text for question in shipped_questions("identity_train")]

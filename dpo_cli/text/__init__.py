@@ -1,0 +1,1 @@
+"""Running text: names, words, and the questions that are put to models."""
