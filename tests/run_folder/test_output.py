@@ -133,7 +133,7 @@ def test_where_checkpoints_are_is_printed_with_the_error_and_after_an_interrupti
     def end_with(error):
         error.add_note("The checkpoints that were written so far are in out.failed.")
 
-        def run():
+        def run(**_):
             try:  # as Typer passes an interruption on
                 raise error
             except KeyboardInterrupt as stop:
