@@ -17,21 +17,22 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from dpo_cli.redaction import redact
+
 
 class DpoError(Exception):
     """A failure that is explained to the user in words.
 
     Args:
-        message: What is wrong, and where.
+        message: What is wrong, and where. Secrets in it are hidden.
         hint: What to do next, a sentence; empty when the message says it already.
     """
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = redact(message), redact(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         """The message, then the hint on its own line."""

@@ -27,7 +27,10 @@ HEAD = """# Commands and settings
 Each setting has three names that are one: the flag `--learning-rate`, the TOML key `learning_rate`, and the
 Python keyword `DPOTrainingConfig(learning_rate=...)`. Defaults are overridden by the preset of a model, that by the
 file given with `--config`, that by flags. Unknown keys are errors. A setting that may be given several times is
-a list in TOML.
+a list in TOML. A file that ends in `.yaml` or `.yml` is read as YAML.
+
+Settings are written to files that are shared, so no setting takes a secret: a token, a key or an address with a
+password is refused. Give it in the environment variable that the library reads: `HF_TOKEN`, `WANDB_API_KEY`, ...
 
 Results go to stdout, everything else to stderr; `--json` puts one JSON document on stdout and nothing else.
 

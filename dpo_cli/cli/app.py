@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
@@ -18,10 +19,11 @@ from dpo_cli import __version__
 from dpo_cli.cli.pages import group_page
 from dpo_cli.cli.usage import no_such_command, usage_errors
 from dpo_cli.errors import DpoError, UserError
+from dpo_cli.redaction import redact
 from dpo_cli.report.streams import finish_streams, prepare_streams
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, TracebackType
 
     from dpo_cli.cli.options import SettingsCommand
 
@@ -127,6 +129,9 @@ def main() -> NoReturn:
         )  # of libraries, to each other; what concerns the user we say ourselves
     try:
         code = _run()
+    except Exception:
+        sys.excepthook = _show_bug  # Typer has set its own
+        raise
     finally:
         finish_streams()
     sys.exit(code)
@@ -173,6 +178,11 @@ def _show(error: DpoError) -> int:
 
     show_error(error)
     return error.exit_code
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does, without the secrets that a library has put into its message."""
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _show_notes(stop: BaseException) -> None:

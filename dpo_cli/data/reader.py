@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.formats import FORMATS, Format, detect, nearest, recognise
+from dpo_cli.data.judged import is_single_answers
+from dpo_cli.data.layouts import unwrapped
 from dpo_cli.data.messages import kind
 from dpo_cli.data.pairs import NON_TEXT, ROLE_ORDER, UNREADABLE, Pair, RowProblem, check_pair
 from dpo_cli.data.sources.rows import FileDamage, RawRow
@@ -108,9 +110,13 @@ class PairReader:
     def _read(self, number: int, raw: RawRow) -> ReadRow:
         if raw.data is None:
             return ReadRow(number, raw, None, raw.problem)
-        row = self._renamed(raw.data)
         try:
-            return ReadRow(number, raw, check_pair(self.format.convert(row)), None)
+            row = unwrapped(self._renamed(raw.data))
+        except RowProblem as problem:
+            return ReadRow(number, raw, None, problem)
+        try:
+            pair = self.format.read(row, system_named="system" in self._renames.values())
+            return ReadRow(number, raw, check_pair(pair), None)
         except RowProblem as problem:
             self._refuse_other_layout(row, raw, problem)
             return ReadRow(number, raw, None, problem)
@@ -127,14 +133,21 @@ class PairReader:
             raise _nothing_readable(self.source.name, self._peeked)
         first = readable[0]
         self._check_columns(first)
-        rows = [self._renamed(raw.data or {}) for raw in readable]
-        found = forced or detect(rows)
+        rows = [self._unwrapped(self._renamed(raw.data or {})) for raw in readable]
+        found = forced or detect(rows, system_named="system" in self._renames.values())
         if found is None:
             raise _no_format(first, rows[0])
         self._first_shape = _shape(next((row for row in rows if found.recognises(row)), rows[0]))
         if forced is not None and not any(forced.has_columns(row) for row in rows):
             raise _forced_format(first, rows[0], forced)
         return found
+
+    def _unwrapped(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row as layouts know it; one whose text cannot be read stays as it is, and is refused when it is its turn."""
+        try:
+            return unwrapped(row)
+        except RowProblem:
+            return row
 
     def _check_columns(self, first: RawRow) -> None:
         there = list(first.data or {})
@@ -201,6 +214,11 @@ def _nothing_readable(name: str, peeked: list[RawRow]) -> DataError:
 
 
 def _no_format(raw: RawRow, row: dict[str, Any]) -> DataError:
+    if is_single_answers(row):
+        return DataError(
+            f"{raw.place}: these are single answers with a label (KTO), and dpo trains on pairs of answers.",
+            hint="Give one row a prompt, with a good answer as `chosen` and a bad one as `rejected`.",
+        )
     layout, lacks = nearest(row)
     return DataError(
         f"{raw.place}: this row fits no known format. It has the columns: {', '.join(row) or 'none'}."

@@ -18,7 +18,7 @@ from dpo_cli.config import (
     user_path,
 )
 from dpo_cli.errors import ConfigError, DataError, ModelError
-from dpo_cli.events import Noted, OnEvent, ignore
+from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model
 from dpo_cli.run_folder import MARK
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from dpo_cli.evaluation.compare import AskSettings, Comparison, Examination, OnProgress
+    from dpo_cli.evaluation.compare import AskSettings, Comparison, Examination
     from dpo_cli.evaluation.scores import Answer
 
     Run = DPOTrainingConfig | IdentityShiftConfig
@@ -50,6 +50,8 @@ def recorded_run(model: str) -> Run | None:
         ModelError: If the model's name cannot be one of a folder.
     """
     file = user_path(model, ModelError) / "config.toml"
+    if not file.is_file():  # a pipe of that name would be waited for
+        return None
     try:
         with file.open(encoding="utf-8") as lines:
             first = lines.readline().strip()
@@ -138,7 +140,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
             names=Names(old, new) if old and new else None,
             beta=beta,
             thresholds=thresholds_of(config),
-            on_progress=lambda _, done, total: stages.progress(done, total),
+            on_progress=stages.progress,
         )
     if comparison.margins is not None and (left_out := comparison.margins.left_out):
         on_event(
@@ -170,7 +172,7 @@ def run_comparison(
         load: Turns a model's name into the model and its tokenizer.
         settings: How to ask.
         pairs: Held-out preference pairs in TRL's layout.
-        on_progress: Called with (stage, done, all).
+        on_progress: Called with (questions answered, all), for each model.
         **judging: `names`, `beta` and `thresholds` of `compare_examinations`.
 
     Raises:
@@ -180,11 +182,8 @@ def run_comparison(
     from dpo_cli.evaluation.compare import compare_examinations, examine
 
     def examined(name: str, first: Examination | None) -> Examination:
-        if on_progress:
-            on_progress(f"loading {name}", 0, 1)
-        loaded = load(name)
         return examine(
-            loaded,
+            load(name),
             questions,
             name=name,
             settings=settings,

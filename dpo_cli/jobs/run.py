@@ -12,6 +12,7 @@ from dpo_cli.errors import DpoError, OutputError, first_line
 from dpo_cli.events import Noted, OnEvent
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, locate_model, model_folders, read_preset
+from dpo_cli.redaction import redact
 from dpo_cli.run_folder import OutputFolder, disk_in_words, history_text, write_file
 from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.trackers import require_trackers
@@ -129,7 +130,7 @@ class Run(Generic[C]):
             log = self.folder.staging / "errors.log"
             self._note(f"{what}: {type(error).__name__}: {first_line(error)} (see {log.name})")
             with log.open("a", encoding="utf-8") as file:
-                file.writelines(traceback.format_exception(error))
+                file.write(redact("".join(traceback.format_exception(error))))
         return None
 
     def _note(self, problem: str) -> None:

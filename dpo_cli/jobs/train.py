@@ -124,7 +124,7 @@ def train(
         how: dict[str, Any] = {
             "settings": ask_settings(config, config.truncation),
             "pairs": heldout,
-            "on_progress": lambda _, done, total: stages.progress(done, total),
+            "on_progress": stages.progress,
         }
         before: Examination | None = None
         if heldout:

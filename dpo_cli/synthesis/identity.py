@@ -14,11 +14,12 @@ from dpo_cli.text.names import contains_name, replace_name
 from dpo_cli.text.questions import shipped_questions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from dpo_cli.events import OnProgress
     from dpo_cli.models.generate import Message
 
 IDENTITY_DATASET = "mrfakename/identity"
@@ -148,7 +149,7 @@ def make_identity_pairs(
     temperature: float = 0.7,
     answer_template: str | None = None,
     seed: int = 42,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> IdentityPairs:
     """Ask, replace, pair; and account for every answer.
 

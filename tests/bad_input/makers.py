@@ -94,7 +94,7 @@ def sparse(size: int):
 @cache
 def tiny() -> Path:
     """A folder with a tiny random chat model; made once."""
-    from conftest import make_model, make_tokenizer
+    from tiny_models import make_model, make_tokenizer
 
     place = Path(_SCRATCH.name, "tiny")
     tokenizer = make_tokenizer(template=CHATML)

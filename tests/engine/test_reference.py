@@ -15,12 +15,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 from trl import DPOConfig
 
+from dpo_cli.batches import batches_by_length
 from dpo_cli.engine import reference_cache as reference
 from dpo_cli.engine import trainer as engine_trainer
 from dpo_cli.engine.reference_cache import (
     ReferenceCache,
     Truncation,
-    batches_by_length,
     model_key,
     pair_key,
     reference_weights,
@@ -325,7 +325,7 @@ def test_the_key_takes_in_every_weight():
 @pytest.mark.parametrize(("tokens", "most"), [(1, 9), (40, 3), (10_000, 256)])
 def test_groups_cover_everything_once_within_the_limits(tokens, most):
     lengths = np.random.default_rng(0).integers(1, 30, 50).tolist()
-    groups = batches_by_length(lengths, tokens, most)
+    groups = batches_by_length(lengths, most, tokens // 2, longest_first=True)
     assert sorted(i for group in groups for i in group) == list(range(50))
     for group in groups:
         assert len(group) == 1 or (

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from dpo_cli.data.messages import is_message, is_messages
 from dpo_cli.data.pairs import UNREADABLE, RowProblem
 from dpo_cli.data.sources.json_rows import LARGEST_ROW, not_utf8, too_large
 from dpo_cli.data.sources.rows import RawRow
@@ -22,8 +20,6 @@ _DELIMITERS: Final = {".tsv": "\t"}
 
 def read_csv(stream: BinaryIO, source: str, *, suffix: str) -> Iterator[RawRow]:
     """Every row of a CSV file with a header; all values are text, exactly as they stand.
-
-    A cell that holds messages as JSON is read as messages, since CSV has no other way to hold them.
 
     Args:
         stream: The file, decompressed.
@@ -83,18 +79,8 @@ def _csv_row(cells: list[str], header: list[str], row: RawRow) -> RawRow:
         problem = RowProblem(UNREADABLE, f"{len(cells)} cells, and the header has {len(header)}")
     if problem is not None:
         return RawRow(row.number, row.source, row.line, None, problem)
-    data = {name: _cell(cell) for name, cell in zip(header, cells, strict=True)}
+    data = dict(zip(header, cells, strict=True))
     return RawRow(row.number, row.source, row.line, data, None)
-
-
-def _cell(cell: str) -> Any:  # noqa: ANN401 - text, or messages
-    if cell[:1] not in {"[", "{"} or cell[-1:] not in {"]", "}"}:
-        return cell
-    try:
-        value = json.loads(cell)
-    except ValueError:
-        return cell
-    return value if is_messages(value) or is_message(value) else cell
 
 
 def read_parquet(stream: BinaryIO, source: str) -> Iterator[RawRow]:
@@ -146,20 +132,15 @@ def _table_rows(batches: Iterable[Any], source: str) -> Iterator[RawRow]:
 def without_nulls(data: dict[str, Any]) -> dict[str, Any]:
     """A row without the nulls that a table puts into objects for keys which other rows have.
 
-    A column that is null stays: that is what the row says. Inside messages a table cannot tell a missing
-    key from a null one, and templates that ask for a key's presence must not find it.
+    A column that is null stays: that is what the row says. Inside objects a table cannot tell a missing
+    key from a null one, and a template must not find the arguments of other rows' tool calls.
     """
     return {name: _without_nulls(value) for name, value in data.items()}
 
 
 def _without_nulls(value: Any) -> Any:  # noqa: ANN401 - whatever a table holds
     if isinstance(value, dict):
-        return {
-            name: _without_nulls(item) for name, item in value.items() if item is not None or name in _OWN
-        }
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
     if isinstance(value, list):
         return [_without_nulls(item) for item in value]
     return value
-
-
-_OWN: Final = frozenset({"content", "value"})

@@ -8,19 +8,22 @@ A question file is `.txt` (a question a line), `.jsonl` (a string or an object a
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from dpo_cli.config import UnreadableError, parse_toml, read_bounded
 from dpo_cli.errors import DataError
 
 DEFAULT_GROUP = "questions"
 """Group of a question whose file names none."""
 
 ShippedName = Literal["identity_train", "identity_heldout", "ordinary"]
+
+QUESTIONS_BYTES = 1 << 23
+"""Largest file of questions: a hundred thousand of them, more than are asked in a day."""
 
 _KEYS = ("question", "group", "answers")
 _HINT = 'Write a question a line, or objects such as {"question": "...", "group": "...", "answers": ["..."]}.'
@@ -58,12 +61,13 @@ def read_questions(path: str | Path) -> list[Question]:
             hint=_HINT,
         )
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 text", hint="Save the file as UTF-8.") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
+        text = read_bounded(path, limit=QUESTIONS_BYTES, encoding="utf-8-sig")
+    except UnreadableError as error:
+        if error.line:
+            raise DataError(
+                f"{path}, line {error.line}: {error.reason}", hint="Save the file as UTF-8."
+            ) from None
+        raise DataError(f"{path}: {error.reason}") from None
     return _parsed(text, str(path), reader)
 
 
@@ -103,8 +107,8 @@ def _read_jsonl(text: str, where: str) -> Iterator[Question]:
 
 def _read_toml(text: str, where: str) -> Iterator[Question]:
     try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        document = parse_toml(text)
+    except ValueError as error:
         raise DataError(f"{where}: not TOML: {error}", hint=_HINT) from error
     unknown = [key for key in document if key != "questions"]
     if unknown:
