@@ -22,7 +22,14 @@ from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model
 from dpo_cli.run_folder import MARK
-from dpo_cli.text.questions import Question, read_questions, shipped_questions
+from dpo_cli.text.questions import (
+    LONGEST_QUESTION,
+    Question,
+    read_questions,
+    shipped_questions,
+    too_long,
+)
+from dpo_cli.text.strict import SURROGATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -106,7 +113,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     after = config.after or LAST_RUN
     if config.after is None and not Path(LAST_RUN).is_dir():
         raise ConfigError(
-            f"--after: is needed, there is no {LAST_RUN} here", hint="Train first, or name two models."
+            f"--after: is required, there is no {LAST_RUN} here", hint="Train first, or name two models."
         )
     run = recorded_run(after)
     before, revision = _before(config, run, after)
@@ -211,6 +218,11 @@ def _release_memory() -> None:
 def _given(texts: tuple[str, ...], file: str | None) -> list[Question]:
     if any(not text.strip() for text in texts):
         raise DataError("--question: is empty")
+    for text in texts:
+        if len(text) > LONGEST_QUESTION:
+            raise DataError(f"--question: {too_long(text)}")
+        if SURROGATE.search(text):
+            raise DataError("--question: is not UTF-8")
     return [Question(text) for text in texts] + (read_questions(file) if file else [])
 
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 TRIAL = "trial"
 """The folder in which saving is tried before training; it keeps the room that the trained model will need."""
 
-_WORTHLESS = frozenset({TRIAL, "config.toml", "best.safetensors", "candidate.safetensors", lock_file.NAME})
+BEST, INITIAL, CANDIDATE = "best.safetensors", "initial.safetensors", "candidate.safetensors"
+"""Weights that `--stop-on-collapse` keeps meanwhile: the best of those trained, those from before, those not judged yet."""
+
+_WORTHLESS = frozenset({TRIAL, "config.toml", INITIAL, CANDIDATE, lock_file.NAME})
 """What a run writes before it has anything to show."""
 
 
@@ -235,6 +238,8 @@ def _worth(folder: Path, *, killed: bool = False) -> str:
         return "The trained model is"
     if any(folder.glob("checkpoint-*")):
         return "The checkpoints that were written so far are"
+    if (folder / BEST).exists():
+        return f"The best weights so far ({BEST}) are"
     unknown = sorted({path.name for path in folder.iterdir()} - _WORTHLESS)
     return f"What was written so far ({', '.join(unknown[:3])}) is" if killed and unknown else ""
 

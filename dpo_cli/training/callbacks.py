@@ -16,6 +16,7 @@ from dpo_cli.events import Evaluated, Event, OnEvent, ProbeAnswered, RunStarted,
 from dpo_cli.models.finite import not_finite_weights, trained_parameters
 from dpo_cli.models.generate import generate
 from dpo_cli.models.memory import peak_memory_bytes
+from dpo_cli.run_folder.folder import BEST, CANDIDATE, INITIAL
 from dpo_cli.training.alarms import not_finite
 
 if TYPE_CHECKING:
@@ -181,9 +182,9 @@ class CollapseCallback(TrainerCallback):
         self.stop = stop
         self.reason: str | None = None
         self.warnings: list[Warned] = []
-        self._initial_file = folder / "initial.safetensors"
-        self._best_file = folder / "best.safetensors"
-        self._candidate_file = folder / "candidate.safetensors"
+        self._initial_file = folder / INITIAL
+        self._best_file = folder / BEST
+        self._candidate_file = folder / CANDIDATE
         self._best = _Kept(0, UNTRAINED_ACCURACY)
         self._candidate: int | None = None
         self._figures: Callable[[], Any] | None = None

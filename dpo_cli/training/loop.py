@@ -13,6 +13,7 @@ from datasets import IterableDataset
 from transformers import PrinterCallback, set_seed
 from trl.trainer.utils import disable_dropout_in_model
 
+from dpo_cli.engine.length_scaled_rope import length_limit
 from dpo_cli.engine.trainer import SharedPrefixTrainer
 from dpo_cli.errors import ConfigError, OutputError, TrainingError
 from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
@@ -224,8 +225,18 @@ class Training:
             autocast=str(dtype).removeprefix("torch."),
             on_cpu=self.device == "cpu",
             evaluate=self.eval_pairs is not None,
-            stream=any(isinstance(pairs, IterableDataset) for pairs in (self.pairs, self.eval_pairs)),
+            precompute=self._knows_references(),
         )
+
+    def _knows_references(self) -> bool:
+        """Whether a pair's reference can be known before training.
+
+        A stream cannot be walked twice; where positions are scaled by the length of a batch, a row's score depends on
+        the rows beside it.
+        """
+        streamed = any(isinstance(pairs, IterableDataset) for pairs in (self.pairs, self.eval_pairs))
+        limit, longest = length_limit(self.model), self.config.max_length
+        return not streamed and (limit is None or longest <= limit)
 
     def _announcement(self, arguments: DPOConfig) -> RunStarted:
         return RunStarted(
