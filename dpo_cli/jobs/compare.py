@@ -21,6 +21,7 @@ from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model
+from dpo_cli.run_folder import MARK
 from dpo_cli.text.questions import (
     LONGEST_QUESTION,
     Question,
@@ -29,7 +30,6 @@ from dpo_cli.text.questions import (
     too_long,
 )
 from dpo_cli.text.strict import SURROGATE
-from dpo_cli.training.output import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
