@@ -15,9 +15,11 @@ from dpo_cli.models.loading import end_of_turn_ids
 from dpo_cli.models.templates import Chat, Refusal, render_chats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextIteratorStreamer
+
+    from dpo_cli.events import OnProgress
 
 Message = dict[str, str]
 
@@ -93,7 +95,7 @@ def generate(
     batch_size: int = 32,
     temperature: float = 0.0,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Generation]:
     """Answer conversations, in their order.
 

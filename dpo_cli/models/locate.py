@@ -6,14 +6,14 @@ Everything after this works on folders. Nothing here imports torch.
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, user_path
+from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, SETTINGS_BYTES, parse_toml, read_bounded, user_path
 from dpo_cli.errors import ModelError, first_line
 from dpo_cli.hub import HUB_ID, HubRepository
+from dpo_cli.redaction import find_secret
 
 _WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py", "preset.toml"]
 """What is fetched of a hub model: no pickled weights."""
@@ -51,6 +51,8 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
     Raises:
         ModelError: If it is not there, holds no safetensors weights, or the hub cannot be reached.
     """
+    if secret := find_secret(name):
+        raise ModelError(f"the name of a model {secret.sentence()}")
     if name == EMBEDDED:
         return LocatedModel(name, Path(__file__).parent / "embedded")
     path = user_path(name or "no name given", ModelError)
@@ -88,9 +90,9 @@ def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[st
     if not file.is_file():
         return {}, ""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ModelError(f"{file}: cannot be read ({first_line(error)})", hint=_NO_PRESET) from None
+        document = parse_toml(read_bounded(file, limit=SETTINGS_BYTES))
+    except ValueError as error:
+        raise ModelError(f"{file}: cannot be read ({error})", hint=_NO_PRESET) from None
     table = _preset_table(document, job, f"{file}: [{job}]")
     on_top = _preset_table(table, "lora", f"{file}: [{job}.lora]")
     settings = {key: value for key, value in table.items() if key != "lora"}
