@@ -216,7 +216,7 @@ def _alone(
             command, cwd=work, env=settings, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
         )
         try:
-            code, killed = child.wait(8 * case.seconds)  # it has the libraries to load, ""
+            code, killed = child.wait(8 * case.seconds), ""  # it has the libraries to load
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             code, killed = child.wait(), "time"

@@ -217,7 +217,6 @@ test_limits = bad_input_test(
             limits={"RLIMIT_FSIZE": 0},
             writes=("out.failed",),
         ),
-        Case("three files at once", ASK, code=2, says="open files", limits={"RLIMIT_NOFILE": 12}),
     ]
 )
 
