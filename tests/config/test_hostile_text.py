@@ -33,6 +33,8 @@ def test_a_new_name_has_no_character_that_acts(character):
         load_settings(IdentityShiftConfig, {"original_name": "Qwen", "new_name": f"Or{character}ion"})
 
 
-@pytest.mark.parametrize("name", ["O'Brien", 'a "b"', "\u0645\u06cc\u200c\u062e\u0648", "👩\u200d🔬", "Über {x}"])
+@pytest.mark.parametrize(
+    "name", ["O'Brien", 'a "b"', "\u0645\u06cc\u200c\u062e\u0648", "👩\u200d🔬", "Über {x}"]
+)
 def test_a_new_name_may_be_any_words(name):
     load_settings(IdentityShiftConfig, {"original_name": "Qwen", "new_name": name})
