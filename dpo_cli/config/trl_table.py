@@ -19,8 +19,8 @@ _SOURCES = (
     ("transformers", "training_args.py", "TrainingArguments"),
 )
 
-_NOT_RESUMED = "a run is not resumed, it begins anew"
-_BY_SCRIPTS = "only the scripts of transformers read it"
+_NOT_RESUMED = "dpo starts every run from the beginning"
+_BY_SCRIPTS = "only the example scripts of transformers read it"
 _WITHOUT_EFFECT = {
     "resume_from_checkpoint": _NOT_RESUMED,
     "restore_callback_states_from_checkpoint": _NOT_RESUMED,
@@ -29,7 +29,7 @@ _WITHOUT_EFFECT = {
     "do_eval": _BY_SCRIPTS,
     "do_predict": _BY_SCRIPTS,
     "model_init_kwargs": "dpo loads the model, see --dtype, --device and --trust-remote-code",
-    "padding_free": "TRL has switched it off",
+    "padding_free": "TRL has disabled it",
     "label_smoothing_factor": "DPO does not read it, see --label-smoothing",
 }
 """Fields of TRL's DPOConfig that change nothing here, and why."""
@@ -67,13 +67,13 @@ def check_trl_table(table: dict[str, Any], taken: frozenset[str]) -> dict[str, A
     wrong = []
     for key in table:
         if key in taken:
-            wrong.append(f"{key} is a setting of its own, give it outside of trl")
+            wrong.append(f"{key} is a dpo setting, give it outside trl")
         elif key in _WITHOUT_EFFECT:
             wrong.append(f"{key} has no effect here: {_WITHOUT_EFFECT[key]}")
         elif key not in trl_fields():
             near = difflib.get_close_matches(key, trl_fields(), n=1)
             wrong.append(
-                f"{key} is no field of TRL's DPOConfig" + (f", did you mean {near[0]}?" if near else "")
+                f"{key} is not a field of TRL's DPOConfig" + (f", did you mean {near[0]}?" if near else "")
             )
     if wrong:
         raise ValueError("; ".join(wrong))

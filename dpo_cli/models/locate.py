@@ -58,7 +58,7 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
     path = user_path(name or "no name given", ModelError)
     if path.is_dir():
         if revision is not None:
-            raise ModelError(f"{name}: is a folder and has no revisions", hint="Leave out the revision.")
+            raise ModelError(f"{name}: is a folder and has no revisions", hint="Remove the revision.")
         try:
             return _in_folder(name, path)
         except OSError as error:
@@ -104,14 +104,14 @@ def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[st
     for where, part in ((job, settings), (f"{job}.lora", on_top)):
         if refused := sorted(part.keys() - PRESET_SETTINGS):
             raise ModelError(
-                f"{file}: [{where}]: {', '.join(refused)}: a preset may say how a model is trained, and nothing else",
+                f"{file}: [{where}]: {', '.join(refused)}: a preset may only set how a model is trained",
                 hint=_NO_PRESET,
             )
     return (settings | on_top if lora else settings), str(file)
 
 
 _NO_PRESET = (
-    "Do you trust this model? Take it out of the file, or the file out of the folder, to go on without it."
+    "Do you trust this model? To continue without it, remove it from the file, or the file from the folder."
 )
 
 
@@ -128,7 +128,7 @@ def _in_folder(name: str, folder: Path, revision: str | None = None) -> LocatedM
         return LocatedModel(name, folder, _base_of_adapter(name, folder), revision)
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"{name}: has no config.json, it is not a model folder",
+            f"{name}: has no config.json, so it is not a model folder",
             hint="Give the folder that save_pretrained wrote.",
         )
     _need_weights(name, folder, "*.safetensors")
@@ -140,8 +140,8 @@ def _need_weights(name: str, folder: Path, pattern: str) -> None:
         return
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
         raise ModelError(
-            f"{name}: has pickled weights only, and unpickling runs code",
-            hint="Convert them to safetensors: load them where you trust them and call save_pretrained.",
+            f"{name}: has only pickled weights, and unpickling runs code",
+            hint="Convert them to safetensors: load them somewhere safe and call save_pretrained.",
         )
     raise ModelError(
         f"{name}: has no weights ({pattern})", hint="Was the download or the training run finished?"

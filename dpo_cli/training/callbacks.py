@@ -351,6 +351,6 @@ def _save(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftMo
         save_file(trained, file)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
-            f"{file.parent}: the best weights cannot be kept there meanwhile ({first_line(error)})",
-            hint="Make room on that disk, or give --no-stop-on-collapse.",
+            f"{file.parent}: the best weights cannot be kept there during the run ({first_line(error)})",
+            hint="Free some space on that disk, or give --no-stop-on-collapse.",
         ) from error

@@ -42,8 +42,8 @@ def load_policy(
     """
     if located.base is not None and config.lora_rank is not None:
         raise ConfigError(
-            f"--lora-rank: {located.name} is an adapter already, and is trained further as it is",
-            hint="Leave out --lora-rank, or give its base model as --model.",
+            f"--lora-rank: {located.name} is already an adapter, and its own weights are trained",
+            hint="Remove --lora-rank, or give its base model as --model.",
         )
     trust = config.trust_remote_code
     tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=config.chat_template)
@@ -77,13 +77,13 @@ def require_end_token(
     if tokenizer.pad_token is None:
         raise ModelError(
             f"{name}: its tokenizer has neither an eos_token nor a pad_token",
-            hint="Name them in its tokenizer_config.json.",
+            hint="Set them in its tokenizer_config.json.",
         )
     first = next(iter(pairs), None)
     if first is not None and isinstance(first["chosen"], str):
         raise ModelError(
-            f"{name}: its tokenizer has no eos_token, which completions of plain text are ended with",
-            hint="Name one in its tokenizer_config.json, or give the pairs as conversations.",
+            f"{name}: its tokenizer has no eos_token, which plain-text completions end with",
+            hint="Set one in its tokenizer_config.json, or give the pairs as conversations.",
         )
 
 

@@ -122,7 +122,9 @@ def test_a_file_that_is_no_report_of_a_comparison_is_not_replaced(result, tmp_pa
     write_identity_report(tmp_path, result)  # makes the run's report.html
     (tmp_path / "model.safetensors").write_text("weights")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(OutputError, match=r"--html .*: (exists, and dpo did not|is not a file|is a folder)"):
+    with pytest.raises(
+        OutputError, match=r"--html .*: (exists and was not written by dpo|is not a file|is a folder)"
+    ):
         comparison_file(str(tmp_path / name))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
