@@ -149,6 +149,17 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
             thresholds=thresholds_of(config),
             on_progress=stages.progress,
         )
+    if not comparison.same_tokens:
+        on_event(
+            Noted(
+                "The models have different tokenizers: each reads in its own tokens,"
+                " and the divergence, which compares token by token, is left out"
+            )
+        )
+    elif not any(row.name == "divergence" for row in comparison.scores):
+        on_event(
+            Noted("The divergence is left out: the models have outputs of different sizes, or no answer.")
+        )
     if comparison.margins is not None and (left_out := comparison.margins.left_out):
         on_event(
             Noted(

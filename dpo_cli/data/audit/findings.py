@@ -224,13 +224,13 @@ def _merged(seen: Seen) -> bool:
 
 _PLACEHOLDER: Final = re.compile(
     r"\{\{\s*[A-Za-z_][\w .|-]{0,40}\s*\}\}|<<[A-Z][A-Z_ ]{1,40}>>"
-    r"|\[(?:YOUR|INSERT|Your|Insert|your|insert) [\w ]{1,40}\]"
+    r"|\[(?:YOUR|INSERT|Your|Insert|your|insert) [\w ]{1,40}\]|<image>"
 )
 
 
 def _placeholder(seen: Seen) -> bool:
     text = seen.whole
-    return ("{{" in text or "[" in text or "<<" in text) and _PLACEHOLDER.search(text) is not None
+    return ("{{" in text or "[" in text or "<" in text) and _PLACEHOLDER.search(text) is not None
 
 
 _NOT: Final = (
