@@ -99,8 +99,14 @@ def at_stage(name, action):
     return install
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("stage", ["held-out pairs after", "writing"])
+@pytest.mark.parametrize(
+    ("number", "stage"),
+    [
+        (signal.SIGTERM, "held-out pairs after"),
+        (signal.SIGINT, "writing"),
+        (signal.SIGHUP, "held-out pairs after"),
+    ],
+)
 def test_a_signal_after_training_keeps_the_trained_model_and_says_where(
     train, tmp_path, tiny_model, number, stage
 ):
@@ -140,15 +146,12 @@ def broken(module, name, error):
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "missing"),
+    ("module", "name", "missing", "error"),
     [
-        ("dpo_cli.report.html", "draw_curves", "report.html"),
-        ("dpo_cli.report.runs", "write_model_card", "README.md"),
-        ("dpo_cli.evaluation.compare", "compare_examinations", "comparison.json"),
+        ("dpo_cli.report.html", "draw_curves", "report.html", ValueError("it broke")),
+        ("dpo_cli.report.runs", "write_model_card", "README.md", OSError(28, "No space left on device")),
+        ("dpo_cli.evaluation.compare", "compare_examinations", "comparison.json", MemoryError()),
     ],
-)
-@pytest.mark.parametrize(
-    "error", [ValueError("it broke"), OSError(28, "No space left on device"), MemoryError()]
 )
 def test_what_fails_after_training_is_a_line_and_costs_nothing_else(
     train, tmp_path, tiny_model, module, name, missing, error
@@ -241,7 +244,7 @@ def test_a_disk_that_is_too_small_is_refused_before_training(train, disk):
     assert not list(place.glob("out*"))
 
 
-@pytest.mark.parametrize("room", [0, 3_000, 12_000, 40_000])
+@pytest.mark.parametrize("room", [0, 12_000])
 def test_a_disk_that_fills_after_the_weights_keeps_them(train, disk, tiny_model, room):
     place = disk(1024)
 
