@@ -1,7 +1,7 @@
 """What can be wrong with pairs that can be trained on all the same: one row of a table each.
 
 A row of `ROW_FINDINGS` has a name, what to do about it, and a test of one kept pair. Findings about the set as
-a whole (duplicates, length) are made in `check.py` and have their advice in `ADVICE`.
+a whole (duplicates, length) are made in `inspection.py` and have their advice in `ADVICE`.
 """
 
 from __future__ import annotations
