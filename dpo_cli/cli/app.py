@@ -36,20 +36,18 @@ class Row(NamedTuple):
 
 
 COMMANDS = {
-    "identity-shift": Row(
-        "Train", "Give a model a new name: it answers, the name is replaced, DPO does the rest."
-    ),
+    "identity-shift": Row("Train", "Give a model a new name, and check that nothing else changed."),
     "train": Row("Train", "Train a model on preference pairs."),
     "test": Row("Ask", "Ask a model."),
-    "compare": Row("Ask", "Compare two models side by side, with figures and a verdict."),
-    "check": Row("Before training", "Say what is in a data set and what is wrong with it."),
+    "compare": Row("Ask", "Compare two models side by side, with scores and a verdict."),
+    "check": Row("Before training", "Report what is in a data set and what is wrong with it."),
     "bench": Row("Before training", "Measure this machine: our engine against TRL's."),
 }
 
 START = 'dpo identity-shift --original-name Qwen --new-name "Deep Qwen"'
 """The command to try first: it needs nothing but what is installed."""
 
-ABOUT = f"""dpo changes what a language model prefers, by Direct Preference Optimization (DPO), and shows what else changed.
+ABOUT = f"""dpo changes what a language model prefers, with Direct Preference Optimization (DPO), and shows what else changed.
 
 Try this first. It works offline and takes half a minute:
 

@@ -102,12 +102,14 @@ def command_from(cls: type[S], run: Callable[[S, bool], None], name: str, text: 
         _keyword(
             "config",
             str | None,
-            typer.Option("--config", "-c", help="TOML or YAML file of settings; flags win.", metavar="FILE"),
+            typer.Option(
+                "--config", "-c", help="TOML or YAML file of settings; flags override it.", metavar="FILE"
+            ),
         ),
         _keyword(
             "as_json",
             bool,
-            typer.Option("--json", help="One JSON document on stdout, nothing else there."),
+            typer.Option("--json", help="Print one JSON document and nothing else on stdout."),
             default=False,
         ),
         _keyword(

@@ -187,7 +187,7 @@ def _first_message(error: ValidationError | ValueError) -> str:
 
 def _message(detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
-        return "is needed"
+        return "is required"
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
     if detail["type"] == "finite_number":

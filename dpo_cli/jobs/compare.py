@@ -106,7 +106,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     after = config.after or LAST_RUN
     if config.after is None and not Path(LAST_RUN).is_dir():
         raise ConfigError(
-            f"--after: is needed, there is no {LAST_RUN} here", hint="Train first, or name two models."
+            f"--after: is required, there is no {LAST_RUN} here", hint="Train first, or name two models."
         )
     run = recorded_run(after)
     before, revision = _before(config, run, after)
