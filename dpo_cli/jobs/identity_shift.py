@@ -12,9 +12,8 @@ from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model, read_preset
 from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in, rename_in_template
 from dpo_cli.text.questions import Question, read_questions, shipped_questions
-from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders
-from dpo_cli.training.trackers import require_trackers
+from dpo_cli.training.preflight import preflight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +76,7 @@ def identity_shift(
             say the name; nothing has been written then.
         TrainingError: If the run could not finish.
     """
-    refuse_several_processes()
-    require_trackers(config.report_to)
+    preflight(config, evaluate=False)
     located = locate_model(config.model, revision=config.model_revision)
     preset, origin = read_preset(located, config.command, lora=config.lora_rank is not None)
     config, preset = apply_preset(config, preset, origin)

@@ -15,9 +15,8 @@ from dpo_cli.jobs.files import write_run_files
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
 from dpo_cli.text.questions import Question
-from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders
-from dpo_cli.training.trackers import require_trackers
+from dpo_cli.training.preflight import preflight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -96,8 +95,7 @@ def train(
         UserError: If a setting, the model, the data or the output folder is wrong; nothing has been written then.
         TrainingError: If the run could not finish.
     """
-    refuse_several_processes()
-    require_trackers(config.report_to)
+    preflight(config, evaluate=_has_heldout(config))
     located = locate_model(config.model, revision=config.model_revision)
     job = config.command if config.dataset else SHIPPED
     preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
@@ -197,6 +195,11 @@ def write_rewards(file: Path, records: Iterable[dict[str, float]]) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"--save-rewards {file}: cannot be written ({error.strerror})") from None
+
+
+def _has_heldout(config: DPOTrainingConfig) -> bool:
+    """Whether pairs are held out; the pairs that ship bring theirs."""
+    return config.dataset is None or config.eval_dataset is not None or config.eval_fraction > 0
 
 
 def _check_rewards_file(config: DPOTrainingConfig, heldout: list[dict[str, Any]]) -> None:

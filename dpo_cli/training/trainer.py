@@ -25,11 +25,10 @@ from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memo
 from dpo_cli.synthesis.identity import JOB as IDENTITY_SHIFT
 from dpo_cli.training.alarms import Alarms
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback
-from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders, write_history
 from dpo_cli.training.policy import load_policy, require_end_token, save_policy
+from dpo_cli.training.preflight import preflight
 from dpo_cli.training.quiet import quiet_trl
-from dpo_cli.training.trackers import require_trackers
 from dpo_cli.training.trl_config import lora_config, trl_arguments
 
 if TYPE_CHECKING:
@@ -123,11 +122,10 @@ class DPOTrainerWrapper:
         preset: Mapping[str, Any] | None = None,
         on_event: OnEvent = ignore,
     ) -> None:
-        refuse_several_processes()
         if (dataset_name is None) == (train_dataset is None):
             raise ConfigError("give either dataset_name or train_dataset: pairs come from one of them")
         config = training_config or DPOTrainingConfig()
-        require_trackers(config.report_to)
+        preflight(config, evaluate=eval_dataset is not None, rehearsed=loaded is not None)
         self.model_name = model_name
         self.located = locate_model(model_name, revision=config.model_revision)
         if preset is None:
