@@ -28,6 +28,7 @@ from dpo_cli.data.pairs import (
     RowProblem,
 )
 from dpo_cli.data.transcripts import is_transcript, transcript_of
+from dpo_cli.errors import listed
 
 Row = dict[str, Any]
 
@@ -88,9 +89,7 @@ def column(row: Row, *names: str) -> Any:  # noqa: ANN401 - whatever the file ho
         if name in row:
             return row[name]
     needed = " or ".join(map(repr, names))
-    raise RowProblem(
-        UNREADABLE, f"no column {needed}; it has {', '.join(map(repr, row)) or 'none'}", names[0]
-    )
+    raise RowProblem(UNREADABLE, f"no column {needed}; it has {listed(map(repr, row)) or 'none'}", names[0])
 
 
 def question_of(row: Row, question: str) -> list[Message]:

@@ -21,7 +21,14 @@ from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model
-from dpo_cli.text.questions import Question, read_questions, shipped_questions
+from dpo_cli.text.questions import (
+    LONGEST_QUESTION,
+    Question,
+    read_questions,
+    shipped_questions,
+    too_long,
+)
+from dpo_cli.text.strict import SURROGATE
 from dpo_cli.training.output import MARK
 
 if TYPE_CHECKING:
@@ -211,6 +218,11 @@ def _release_memory() -> None:
 def _given(texts: tuple[str, ...], file: str | None) -> list[Question]:
     if any(not text.strip() for text in texts):
         raise DataError("--question: is empty")
+    for text in texts:
+        if len(text) > LONGEST_QUESTION:
+            raise DataError(f"--question: {too_long(text)}")
+        if SURROGATE.search(text):
+            raise DataError("--question: is not UTF-8")
     return [Question(text) for text in texts] + (read_questions(file) if file else [])
 
 

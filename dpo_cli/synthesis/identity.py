@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.data.sources.locate import read_rows
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, listed
 from dpo_cli.text.names import contains_name, replace_name
 from dpo_cli.text.questions import shipped_questions
 
@@ -241,7 +241,7 @@ def questions_of(rows: Iterable[dict[str, Any]]) -> list[str]:
         ]
         if not said or not isinstance(said[-1], str) or not said[-1].strip():
             raise DataError(
-                f"row {number}: has no human turn in a column 'conversations' (columns: {', '.join(row) or 'none'})",
+                f"row {number}: has no human turn in a column 'conversations' (columns: {listed(row) or 'none'})",
                 hint="Identity questions come in the layout of mrfakename/identity, or as a file for --questions.",
             )
         questions.append(said[-1])
