@@ -50,7 +50,6 @@ EFFECTS = (
     Effect("eval_split", "--eval-dataset", lambda config: config.eval_dataset is not None),
     Effect("assay_margin", "--format assay", lambda config: config.format == "assay"),
     Effect("assay_partners", "--format assay", lambda config: config.format == "assay"),
-    Effect("model_revision", "a --model of the hub", lambda config: config.model != "embedded"),
 )  # fmt: skip
 
 

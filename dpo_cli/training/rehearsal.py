@@ -102,7 +102,7 @@ def _step(config: Any, folder: Path, *, evaluate: bool) -> None:  # noqa: ANN401
         autocast="float32",
         on_cpu=config.device == "cpu" or not torch.cuda.is_available(),
         evaluate=evaluate,
-        stream=False,
+        precompute=True,
     )
     model = _model()
     reference = None if arguments.precompute_ref_log_probs or config.lora_rank else copy.deepcopy(model)

@@ -39,7 +39,6 @@ WITHOUT = [
     ({"eval_split": "test"}, "--eval-split: has no effect without --eval-dataset"),
     ({"assay_margin": "0.5"}, "--assay-margin: has no effect without --format assay"),
     ({"assay_partners": "2"}, "--assay-partners: has no effect without --format assay"),
-    ({"model_revision": "main"}, "--model-revision: has no effect without a --model of the hub"),
 ]
 WITH = [
     {"label_smoothing": "0.3", "loss_type": ["sigmoid", "aot"]},
@@ -50,7 +49,6 @@ WITH = [
     {"save_total_limit": "5", "save_steps": "10"},
     {"eval_split": "test", "eval_dataset": "x.jsonl"},
     {"format": "assay", "assay_margin": "0.5", "assay_partners": "2"},
-    {"model": "a/b", "model_revision": "main"},
     {"label_smoothing": "0.0", "discopop_tau": "0.05", "save_total_limit": "2"},
 ]
 
@@ -138,7 +136,7 @@ def test_a_share_of_warmup_is_one_of_all_steps(flags, steps, tmp_path):
 
     arguments = trl_arguments(
         load_settings(DPOTrainingConfig, flags),
-        folder=tmp_path, autocast="float32", on_cpu=True, evaluate=False, stream=False,
+        folder=tmp_path, autocast="float32", on_cpu=True, evaluate=False, precompute=True,
     )  # fmt: skip
     assert math.isclose(arguments.get_warmup_steps(100), steps)
 
