@@ -10,11 +10,6 @@ from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.run import json_file, json_lines, prepare
 from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in, rename_in_template
 from dpo_cli.text.questions import Question, read_questions, shipped_questions
-<<<<<<< HEAD
-from dpo_cli.training.output import OutputFolder, model_folders
-from dpo_cli.training.preflight import preflight
-=======
->>>>>>> 677d8c0bbfb7401008524560a8c815963f32cb18
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,15 +81,8 @@ def identity_shift(
             say the name; nothing has been written then.
         TrainingError: If the run could not finish.
     """
-<<<<<<< HEAD
-    preflight(config, evaluate=False)
-    located = locate_model(config.model, revision=config.model_revision)
-    preset, origin = read_preset(located, config.command, lora=config.lora_rank is not None)
-    config, preset = apply_preset(config, preset, origin)
-=======
     run = prepare(config, on_event, job=config.command, reads=_reads)
     config, stages = run.config, run.stages
->>>>>>> 677d8c0bbfb7401008524560a8c815963f32cb18
     asked = _questions(config)
     heldout = _heldout(asked)
     with stages.stage("loading the libraries"):

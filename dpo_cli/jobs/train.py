@@ -14,11 +14,6 @@ from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.run import json_file, json_lines, prepare
 from dpo_cli.run_folder import result_file, write_file
 from dpo_cli.text.questions import Question
-<<<<<<< HEAD
-from dpo_cli.training.output import OutputFolder, model_folders
-from dpo_cli.training.preflight import preflight
-=======
->>>>>>> 677d8c0bbfb7401008524560a8c815963f32cb18
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -105,11 +100,6 @@ def train(
         UserError: If a setting, the model, the data or the output folder is wrong; nothing has been written then.
         TrainingError: If the run could not finish.
     """
-<<<<<<< HEAD
-    preflight(config, evaluate=_has_heldout(config))
-    located = locate_model(config.model, revision=config.model_revision)
-=======
->>>>>>> 677d8c0bbfb7401008524560a8c815963f32cb18
     job = config.command if config.dataset else SHIPPED
     run = prepare(config, on_event, job=job, reads=_reads)
     config, stages = run.config, run.stages
@@ -200,31 +190,8 @@ def _read_pairs(
     return data
 
 
-<<<<<<< HEAD
-def write_rewards(file: Path, records: Iterable[dict[str, float]]) -> None:
-    """Write implicit rewards, one JSON object a line.
-
-    Raises:
-        OutputError: If the file cannot be written.
-    """
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"--save-rewards {file}: cannot be written ({error.strerror})") from None
-
-
-def _has_heldout(config: DPOTrainingConfig) -> bool:
-    """Whether pairs are held out; the pairs that ship bring theirs."""
-    return config.dataset is None or config.eval_dataset is not None or config.eval_fraction > 0
-
-
-def _check_rewards_file(config: DPOTrainingConfig, heldout: list[dict[str, Any]]) -> None:
-    """Refuse before training what could not be written after it."""
-=======
 def _rewards_file(config: DPOTrainingConfig) -> Path | None:
     """Where `--save-rewards` goes; what could not be written after training is refused before it."""
->>>>>>> 677d8c0bbfb7401008524560a8c815963f32cb18
     if config.save_rewards is None:
         return None
     file = result_file(config.save_rewards, "--save-rewards", _holds_rewards)

@@ -32,13 +32,12 @@ _NOTHING = {"", "0", "no", "none", "false", "f", "n", "off"}
 _USUAL_SCHEDULES = {"linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"}
 
 
-def preflight(config: OptimizationConfig, *, evaluate: bool, rehearsed: bool = False) -> None:
+def preflight(config: OptimizationConfig, *, evaluate: bool) -> None:
     """Refuse a run that cannot go well, before anything is read or written.
 
     Args:
         config: Its settings.
         evaluate: Whether there are held-out pairs.
-        rehearsed: Whether its settings were tried already.
 
     Raises:
         ConfigError: With the setting or variable, and what to do.
@@ -52,7 +51,7 @@ def preflight(config: OptimizationConfig, *, evaluate: bool, rehearsed: bool = F
             hint="Give --eval-dataset or --eval-fraction.",
         )
     unusual = config.optim != "adamw_torch" or config.lr_scheduler_type not in _USUAL_SCHEDULES
-    if (config.trl or unusual) and not rehearsed:
+    if config.trl or unusual:
         from dpo_cli.training.rehearsal import rehearse
 
         rehearse(config, evaluate=evaluate)

@@ -11,29 +11,13 @@ from peft import PeftModel
 from dpo_cli.config import DPOTrainingConfig, apply_preset
 from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
-<<<<<<< HEAD
-from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
-from dpo_cli.models.devices import choose_device, choose_dtype
-from dpo_cli.models.locate import locate_model, read_preset
-from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memory_bytes
-from dpo_cli.synthesis.identity import JOB as IDENTITY_SHIFT
-from dpo_cli.training.alarms import Alarms
-from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback
-from dpo_cli.training.output import OutputFolder, model_folders, write_history
-from dpo_cli.training.policy import load_policy, require_end_token, save_policy
-from dpo_cli.training.preflight import preflight
-from dpo_cli.training.quiet import quiet_trl
-from dpo_cli.training.trl_config import lora_config, trl_arguments
-=======
 from dpo_cli.events import Noted, ignore
 from dpo_cli.models.devices import choose_device
 from dpo_cli.models.locate import locate_model, model_folders, read_preset
 from dpo_cli.run_folder import OutputFolder, write_history
 from dpo_cli.training.loop import Training, TrainingResult
-from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.policy import load_policy
-from dpo_cli.training.trackers import require_trackers
->>>>>>> 677d8c0bbfb7401008524560a8c815963f32cb18
+from dpo_cli.training.preflight import preflight
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -79,7 +63,7 @@ class DPOTrainerWrapper:
         if (dataset_name is None) == (train_dataset is None):
             raise ConfigError("give either dataset_name or train_dataset: pairs come from one of them")
         config = training_config or DPOTrainingConfig()
-        preflight(config, evaluate=eval_dataset is not None, rehearsed=loaded is not None)
+        preflight(config, evaluate=eval_dataset is not None)
         self.model_name = model_name
         self.located = locate_model(model_name, revision=config.model_revision)
         job = getattr(train_dataset, "job", config.command)
