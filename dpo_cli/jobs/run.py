@@ -7,6 +7,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from dpo_cli.characters import escaped_json
 from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, apply_preset, user_path
 from dpo_cli.errors import DpoError, OutputError, first_line
 from dpo_cli.events import Noted, OnEvent
@@ -173,9 +174,9 @@ def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iter
 
 def json_lines(records: Iterable[Any]) -> str:
     """One JSON document a line."""
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    return "".join(escaped_json(json.dumps(record, ensure_ascii=False)) + "\n" for record in records)
 
 
 def json_file(document: Any) -> str:  # noqa: ANN401 - anything JSON can hold
     """A JSON document as the text of a file."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return escaped_json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
