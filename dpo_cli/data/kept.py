@@ -60,6 +60,7 @@ def read_pairs(
     *,
     stage: str = "reading pairs",
     keep: bool = False,
+    keep_ids: bool = False,
     hash_prompts: bool = False,
     inspector: Inspector | None = None,
 ) -> ReadPairs:
@@ -71,6 +72,7 @@ def read_pairs(
         on_event: Called with `Progress`.
         stage: What the progress calls this.
         keep: Hold the kept pairs.
+        keep_ids: Hold their token ids as well.
         hash_prompts: Keep the fingerprints of their prompts.
         inspector: Sees every kept pair.
     """
@@ -79,7 +81,7 @@ def read_pairs(
     prompts = array("Q")
     for kept in walk:
         if keep:
-            table.add(kept.pair)
+            table.add(kept.pair, kept.tokens if keep_ids else None)
         if hash_prompts:
             prompts.append(fingerprint(kept.pair.prompt))
         if inspector is not None:

@@ -107,6 +107,12 @@ class SharedPrefixTrainer(DPOTrainer):
         if os.environ.get("HF_HUB_DISABLE_TELEMETRY", "").lower() in {"0", "false", "no", "off"}:
             super()._send_telemetry()
 
+    def _prepare_dataset(self, dataset: Any, *arguments: Any, **named: Any) -> Any:
+        """TRL's tokenized rows; pairs that have their ids already are such rows."""
+        if isinstance(dataset, Dataset) and set(TOKENS) <= set(dataset.column_names):
+            return dataset
+        return super()._prepare_dataset(dataset, *arguments, **named)
+
     def _decide_engine(self) -> None:
         """Install the engine once; TRL computes references inside its constructor, so this may run within it."""
         if self._engine_decided:
