@@ -8,6 +8,8 @@ from pydantic import AfterValidator, StringConstraints, field_validator, model_v
 
 from dpo_cli.characters import acts
 from dpo_cli.config.settings import (
+    MOST,
+    MOST_AT_ONCE,
     DataConfig,
     GenerationConfig,
     LoadingConfig,
@@ -87,17 +89,19 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
         "Identity",
     )
     max_samples: int | None = setting(
-        None, "Ask at most this many questions to make pairs.", "Identity", ge=1, basic=True
+        None, "Ask at most this many questions to make pairs.", "Identity", ge=1, le=MOST, basic=True
     )
     samples_per_question: int = setting(
-        1, "Answers per question; more than one are sampled.", "Identity", ge=1
+        1, "Answers per question; more than one are sampled.", "Identity", ge=1, le=MOST
     )
     temperature: float = setting(0.7, "Sampling temperature.", "Identity", gt=0, le=5)
     answer_template: Text | None = setting(
         None, "Rejected answer for a model that never says its name, such as 'I am {name}.'.", "Identity"
     )
     keep_template: bool = setting(False, "Keep the old name if the chat template contains it.", "Identity")
-    min_pairs: int = setting(8, "Stop before training if fewer pairs than this were made.", "Identity", ge=1)
+    min_pairs: int = setting(
+        8, "Stop before training if fewer pairs than this were made.", "Identity", ge=1, le=MOST
+    )
     stop_on_collapse: bool = setting(
         True, "Stop the run if the model collapses, and keep the best checkpoint.", "Output"
     )
@@ -189,6 +193,7 @@ class CompareConfig(IdentityVerdict, GenerationConfig, LoadingConfig):
         "Maximum pair length, in tokens; by default that of the run that wrote --after.",
         "Questions",
         ge=2,
+        le=MOST,
     )
     html: Text | None = setting(None, "Write report.html to this file.", "Output", basic=True)
 
@@ -206,6 +211,7 @@ class CheckConfig(DataConfig, ModelConfig):
         "Maximum length of prompt plus completion, in tokens; the rest is cut.",
         "Data",
         ge=2,
+        le=MOST,
         basic=True,
     )
     truncation_mode: TruncationMode = setting(
@@ -231,15 +237,17 @@ class BenchConfig(ModelConfig):
         basic=True,
     )
     pairs: int = setting(
-        20, "Pairs that each engine trains on per repetition.", "Measurement", ge=1, basic=True
+        20, "Pairs that each engine trains on per repetition.", "Measurement", ge=1, le=MOST, basic=True
     )
     repetitions: int = setting(
-        3, "Times that both engines are measured, in turn.", "Measurement", ge=1, basic=True
+        3, "Times that both engines are measured, in turn.", "Measurement", ge=1, le=MOST, basic=True
     )
-    per_device_train_batch_size: int = setting(4, "Pairs per forward pass.", "Measurement", ge=1)
-    max_length: int = setting(1024, "Maximum pair length, in tokens.", "Measurement", ge=2)
+    per_device_train_batch_size: int = setting(
+        4, "Pairs per forward pass.", "Measurement", ge=1, le=MOST_AT_ONCE
+    )
+    max_length: int = setting(1024, "Maximum pair length, in tokens.", "Measurement", ge=2, le=MOST)
     lora_rank: int | None = setting(
-        None, "Measure training of LoRA adapters of this rank.", "Measurement", ge=1, basic=True
+        None, "Measure training of LoRA adapters of this rank.", "Measurement", ge=1, le=MOST, basic=True
     )
     as_installed: bool = setting(
         False, "Also measure TRL with its own precision, checkpointing and allocator.", "Measurement"
