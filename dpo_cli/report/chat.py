@@ -38,7 +38,9 @@ def hold_conversation(config: TestConfig) -> None:
         chat_template=config.chat_template,
     )
     notes, console = stderr(), stdout()
-    notes.print(Text(f"Talking to {visible_line(name)}. An empty line ends the conversation.", style="dim"))
+    notes.print(
+        Text(f"Talking to {visible_line(name)}. Enter an empty line to end the conversation.", style="dim")
+    )
     messages = conversation("", config.system_prompt)[:-1]
     while (asked := _ask(console.is_terminal)) is not None:
         messages.append({"role": "user", "content": asked})
