@@ -148,7 +148,7 @@ def _who_computed(trainer: Any, *, steps: int) -> str:
     if trainer.forwards.packed + left.total() < steps:
         raise TrainingError(
             f"the engine was asked for {trainer.forwards.packed} batches in {steps} steps",
-            hint="Please report this: the engine was not what was measured.",
+            hint="Please report this: the measurement did not use the engine.",
         )
     return "; ".join(f"{count} batches: {reason}" for reason, count in left.items())
 

@@ -144,7 +144,7 @@ def _require_passed(
 def _show_preset(preset: Mapping[str, object], console: Console) -> None:
     if preset:
         values = ", ".join(f"{name} {value}" for name, value in preset.items())
-        console.print(Text(f"Settings that came with the model: {visible_line(values)}", style="dim"))
+        console.print(Text(f"Settings from the model's preset: {visible_line(values)}", style="dim"))
 
 
 def _show_stopped(reason: str | None, console: Console) -> None:

@@ -52,7 +52,7 @@ def test_an_identity_shift_ends_with_scorecard_verdict_and_times(result, capfd):
     show_identity_shift(result)
     printed = capfd.readouterr().out
     for text in (
-        "Settings that came with the model: learning_rate 0.001",
+        "Settings from the model's preset: learning_rate 0.001",
         "94 of 120 answers say Qwen; 94 pairs",
         "The chat template contained the old name",
         "Identity questions: 20 of 20 answers changed",

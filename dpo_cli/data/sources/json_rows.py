@@ -365,7 +365,7 @@ def _elements(text: _Text) -> Iterator[RawRow]:
             if not follows:
                 raise cut_off(text.source, text.line)
             raise DataError(
-                f"{text.source} line {text.line}: no JSON: {follows!r} after row {number}, where ',' or ']' is expected."
+                f"{text.source} line {text.line}: not JSON: {follows!r} after row {number}, where ',' or ']' is expected."
             )
         text.move(text.at + 1)
         if follows == "]":

@@ -55,7 +55,7 @@ def too_large(size: int) -> RowProblem:
 def no_row_in_sight(source: str, line: int) -> DataError:
     """The error of a file that goes on and on without a row."""
     return DataError(
-        f"{source} line {line}: no row ends within {WITHOUT_A_ROW // 2**20} MiB; the limit is {LARGEST_ROW // 2**20} MiB a row.",
+        f"{source} line {line}: no row ends within {WITHOUT_A_ROW // 2**20} MiB; the limit is {LARGEST_ROW // 2**20} MiB per row.",
         hint="Is it the right file? Write one pair per line.",
     )
 
