@@ -70,7 +70,7 @@ test_folders = bad_input_test(
         Case(
             "a model whose address has a password",
             "test -m https://me:geheim@example.org/m -q hello",
-            "example.org",
+            ("--model", "password"),
             never=("geheim",),
         ),
         Case("a model with an escape in its name", ("test", "-m", "./\x1b[31m", "-q", "hello"), r"\x1b"),
