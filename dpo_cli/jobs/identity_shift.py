@@ -10,7 +10,8 @@ from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.files import write_pairs, write_run_files
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model, read_preset
-from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in, rename_in_template
+from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in
+from dpo_cli.synthesis.template_name import TemplateRename, rename_in_template
 from dpo_cli.text.questions import Question, read_questions, shipped_questions
 from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders
@@ -143,12 +144,16 @@ def identity_shift(
             before, after, names=names, beta=config.beta, thresholds=thresholds_of(config)
         )
         renamed = (
-            0
+            TemplateRename(0)
             if config.keep_template
             else rename_in_template(trainer.tokenizer, config.original_name, config.new_name)
         )
+        if renamed.left:
+            on_event(
+                Noted(f"The chat template says {config.original_name} and is left as it is: {renamed.left}.")
+            )
         result = IdentityShiftResult(
-            config, preset, pairs, training, comparison, renamed, stages.seconds, folder.path
+            config, preset, pairs, training, comparison, renamed.count, stages.seconds, folder.path
         )
         with stages.stage("writing"):
             trainer.write_model(folder.staging)

@@ -256,20 +256,6 @@ def names_given(answers: Iterable[str]) -> dict[str, int]:
     )
 
 
-def rename_in_template(tokenizer: PreTrainedTokenizerBase, original_name: str, new_name: str) -> int:
-    """Replace the name where the chat template itself says it, as a default system prompt may.
-
-    Returns:
-        How often it was replaced; 0 leaves the tokenizer as it was.
-    """
-    if not isinstance(tokenizer.chat_template, str):
-        return 0
-    replaced = replace_name(tokenizer.chat_template, original_name, new_name)
-    if replaced.count:
-        tokenizer.chat_template = replaced.text
-    return replaced.count
-
-
 def _row(prompt: list[Message], chosen: str, rejected: str) -> dict[str, list[Message]]:
     return {
         "prompt": prompt,
