@@ -79,10 +79,11 @@ def ask(config: TestConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answe
     stages = Stages(on_event)
     with stages.stage("loading the model"):
         from dpo_cli.evaluation.compare import answer_questions
-        from dpo_cli.jobs.asking import ask_settings
+        from dpo_cli.jobs.asking import ask_settings, note_system_prompt
         from dpo_cli.models.loading import load_model_and_tokenizer
 
         loaded = load_model_and_tokenizer(name, revision=config.model_revision, **_loading(config))
+    note_system_prompt(loaded[1], config, on_event)
     with stages.stage("asking"):
         return name, answer_questions(*loaded, questions, ask_settings(config), on_progress=stages.progress)
 
@@ -119,18 +120,24 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.scores import Names
-        from dpo_cli.jobs.asking import ask_settings, thresholds_of
+        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
         from dpo_cli.models.loading import load_model_and_tokenizer
         from dpo_cli.models.memory import LESS_TO_ASK, out_of_memory_in_words
     pairs = _pairs(config, run, after)
+
+    def load(name: str) -> Loaded:
+        loaded = load_model_and_tokenizer(
+            name, revision=revision if name == before else None, **_loading(config)
+        )
+        note_system_prompt(loaded[1], config, on_event)
+        return loaded
+
     with stages.stage("comparing"), out_of_memory_in_words(LESS_TO_ASK):
         comparison = run_comparison(
             before,
             after,
             questions,
-            load=lambda name: load_model_and_tokenizer(
-                name, revision=revision if name == before else None, **_loading(config)
-            ),
+            load=load,
             settings=ask_settings(
                 config, Truncation(max_length, run.truncation_mode if run is not None else "keep_start")
             ),

@@ -93,7 +93,7 @@ def identity_shift(
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.evaluation.scores import Names
-        from dpo_cli.jobs.asking import ask_settings, thresholds_of
+        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
         from dpo_cli.models.generate import conversation
         from dpo_cli.models.memory import out_of_memory_in_words
         from dpo_cli.training.policy import load_policy
@@ -101,6 +101,7 @@ def identity_shift(
     with folder, out_of_memory_in_words():
         with stages.stage("loading the model"):
             loaded = load_policy(located, config)
+        system_prompt = note_system_prompt(loaded[1], config, on_event)
         with stages.stage("asking who it is"):
             pairs = make_identity_pairs(
                 *loaded,
@@ -130,7 +131,7 @@ def identity_shift(
                 train_dataset=pairs.dataset,
                 training_config=_training_config(config),
                 loaded=loaded,
-                probe=conversation(heldout[0].text, config.system_prompt),
+                probe=conversation(heldout[0].text, system_prompt),
                 preset=preset,
                 on_event=on_event,
             )

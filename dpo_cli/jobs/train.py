@@ -110,7 +110,7 @@ def train(
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.evaluation.implicit_rewards import reward_records
-        from dpo_cli.jobs.asking import ask_settings, thresholds_of
+        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
         from dpo_cli.models.memory import out_of_memory_in_words
         from dpo_cli.training.policy import load_policy
         from dpo_cli.training.trainer import DPOTrainerWrapper
@@ -121,7 +121,8 @@ def train(
             loaded = load_policy(located, config, pairs=data.train)
         heldout = list(data.eval or ())
         _check_rewards_file(config, heldout)
-        questions = questions_from(heldout, config.system_prompt)
+        system_prompt = note_system_prompt(loaded[1], config, on_event) if heldout else ""
+        questions = questions_from(heldout, system_prompt)
         how: dict[str, Any] = {
             "settings": ask_settings(config, config.truncation),
             "pairs": heldout,

@@ -23,7 +23,7 @@ def hold_conversation(config: TestConfig) -> None:
     Raises:
         ModelError: The model cannot be loaded.
     """
-    from dpo_cli.models.generate import conversation, stream
+    from dpo_cli.models.generate import accepted_system_prompt, conversation, stream
     from dpo_cli.models.loading import load_model_and_tokenizer
 
     name = model_to_test(config)
@@ -37,7 +37,7 @@ def hold_conversation(config: TestConfig) -> None:
     )
     notes, console = stderr(), stdout()
     notes.print(Text(f"Talking to {visible_line(name)}. An empty line ends the conversation.", style="dim"))
-    messages = conversation("", config.system_prompt)[:-1]
+    messages = conversation("", accepted_system_prompt(tokenizer, config.system_prompt))[:-1]
     while (asked := _ask(console.is_terminal)) is not None:
         messages.append({"role": "user", "content": asked})
         pieces = stream(

@@ -175,8 +175,9 @@ def make_identity_pairs(
     """
     from datasets import Dataset
 
-    from dpo_cli.models.generate import conversation, generate
+    from dpo_cli.models.generate import accepted_system_prompt, conversation, generate
 
+    system_prompt = accepted_system_prompt(tokenizer, system_prompt)
     prompts = [conversation(q, system_prompt) for q in questions for _ in range(samples_per_question)]
     answers = generate(
         model,
