@@ -5,7 +5,6 @@ Everything after this works on folders. Nothing here imports torch.
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from dataclasses import dataclass
@@ -14,11 +13,17 @@ from typing import Any
 
 from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, user_path
 from dpo_cli.errors import ModelError, first_line
+from dpo_cli.models.folder import (
+    READ,
+    check_files,
+    check_model_folder,
+    need_weights,
+    read_object,
+    refuse_training,
+)
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 """What a hub id looks like."""
-_WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py", "preset.toml"]
-"""What is fetched of a hub model: no pickled weights."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +48,41 @@ class LocatedModel:
         return self.base.weights if self.base else self
 
 
-def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
+@dataclass(frozen=True)
+class _Options:
+    """How a model is looked for; `above` are the adapters that it is a base of."""
+
+    base: str | None = None
+    fetch: bool = True
+    above: tuple[Path, ...] = ()
+
+
+def locate_model(
+    name: str, *, revision: str | None = None, base: str | None = None, fetch: bool = True
+) -> LocatedModel:
     """Find a model's files, fetching them from the hub when `name` is a hub id.
 
     Args:
         name: "embedded", a folder with a model or a LoRA adapter, or a hub id.
         revision: Branch, tag or commit; only for hub ids.
+        base: The model that an adapter sits on, instead of the one that it names.
+        fetch: Ask the hub for what is not on this machine.
 
     Raises:
         ModelError: If it is not there, holds no safetensors weights, or the hub cannot be reached.
     """
+    located = _locate(name, revision, _Options(base, fetch))
+    if base is not None and located.base is None:
+        raise ModelError(f"--base: {name} is not an adapter", hint="Leave it out.")
+    return located
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a name is that of a folder with an adapter."""
+    return name != EMBEDDED and (user_path(name, ModelError) / "adapter_config.json").exists()
+
+
+def _locate(name: str, revision: str | None, options: _Options) -> LocatedModel:
     if name == EMBEDDED:
         return LocatedModel(name, Path(__file__).parent / "embedded")
     path = user_path(name or "no name given", ModelError)
@@ -60,7 +90,7 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
         if revision is not None:
             raise ModelError(f"{name}: is a folder and has no revisions", hint="Leave out the revision.")
         try:
-            return _in_folder(name, path)
+            return _in_folder(name, path, None, options)
         except OSError as error:
             raise ModelError(f"{name}: cannot be read ({error.strerror or first_line(error)})") from error
     if path.exists():
@@ -71,7 +101,17 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
         raise ModelError(
             f"{name or path}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'."
         )
-    return _in_folder(name, _fetch(name, revision), revision)
+    return _in_folder(name, _fetch(name, revision, fetch=options.fetch), revision, options)
+
+
+def require_trainable(located: LocatedModel) -> None:
+    """Refuse weights that cannot be trained, before anything is read or loaded.
+
+    Raises:
+        ModelError: If they are quantised.
+    """
+    weights = located.weights
+    refuse_training(weights.name, read_object(weights.name, weights.folder / "config.json"))
 
 
 def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[str, Any], str]:
@@ -117,47 +157,35 @@ def _preset_table(document: dict[str, Any], key: str, where: str) -> dict[str, A
     return table
 
 
-def _in_folder(name: str, folder: Path, revision: str | None = None) -> LocatedModel:
-    if (folder / "adapter_config.json").is_file():
-        _need_weights(name, folder, "adapter_model*.safetensors")
-        return LocatedModel(name, folder, _base_of_adapter(name, folder), revision)
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{name}: has no config.json, it is not a model folder",
-            hint="Give the folder that save_pretrained wrote.",
-        )
-    _need_weights(name, folder, "*.safetensors")
+def _in_folder(name: str, folder: Path, revision: str | None, options: _Options) -> LocatedModel:
+    if (folder / "adapter_config.json").exists():
+        check_files(name, folder)
+        need_weights(name, folder, "adapter_model*.safetensors")
+        return LocatedModel(name, folder, _base_of_adapter(name, folder, options), revision)
+    check_model_folder(name, folder)
     return LocatedModel(name, folder, revision=revision)
 
 
-def _need_weights(name: str, folder: Path, pattern: str) -> None:
-    if any(folder.glob(pattern)):
-        return
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+def _base_of_adapter(name: str, folder: Path, options: _Options) -> LocatedModel:
+    config = read_object(name, folder / "adapter_config.json")
+    named, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if options.base is not None:
+        named, revision = options.base, None
+    if not isinstance(named, str) or not named or not isinstance(revision, str | None):
         raise ModelError(
-            f"{name}: has pickled weights only, and unpickling runs code",
-            hint="Convert them to safetensors: load them where you trust them and call save_pretrained.",
+            f"{name}: adapter_config.json names no base model", hint="Name it with --base MODEL."
         )
-    raise ModelError(
-        f"{name}: has no weights ({pattern})", hint="Was the download or the training run finished?"
-    )
-
-
-def _base_of_adapter(name: str, folder: Path) -> LocatedModel:
+    if folder.resolve() in options.above:
+        raise ModelError(f"{name}: is an adapter on itself", hint="Name its base with --base MODEL.")
+    below = _Options(None, options.fetch, (*options.above, folder.resolve()))
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        base = config["base_model_name_or_path"]
-    except (ValueError, KeyError):
-        raise ModelError(f"{name}: adapter_config.json names no base model") from None
-    if not isinstance(base, str) or not base:
-        raise ModelError(f"{name}: adapter_config.json names no base model")
-    try:
-        return locate_model(base, revision=config.get("revision"))
+        return _locate(named, revision, below)
     except ModelError as error:
-        raise ModelError(f"{name}: its base model: {error.message}", hint=error.hint) from None
+        hint = error.hint if options.base else f"{error.hint} If it has moved, name it with --base.".strip()
+        raise ModelError(f"{name}: its base model: {error.message}", hint=hint) from None
 
 
-def _fetch(name: str, revision: str | None) -> Path:
+def _fetch(name: str, revision: str | None, *, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -169,7 +197,11 @@ def _fetch(name: str, revision: str | None) -> Path:
 
     local_way = "Give a folder with the model instead, or 'embedded', the small model that ships with dpo."
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, etag_timeout=4))
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=READ, etag_timeout=4, local_files_only=not fetch
+            )
+        )
     except GatedRepoError:
         raise ModelError(
             f"{name}: is gated on the hub", hint="Ask for access on its page, then `hf auth login`."
@@ -181,8 +213,7 @@ def _fetch(name: str, revision: str | None) -> Path:
             f"{name}: no such folder here, and no such model on the hub", hint=local_way
         ) from None
     except LocalEntryNotFoundError:
-        raise ModelError(
-            f"{name}: no such folder here, and the hub cannot be reached", hint=local_way
-        ) from None
+        why = "the hub cannot be reached" if fetch else "it has not been fetched from the hub"
+        raise ModelError(f"{name}: no such folder here, and {why}", hint=local_way) from None
     except HfHubHTTPError as error:
         raise ModelError(f"{name}: the hub answered {error.response.status_code}", hint=local_way) from None
