@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dpo_cli.synthesis.identity import build_identity_shift_dataset
     from dpo_cli.training.trainer import DPOTrainerWrapper, TrainingResult
 
+__version__ = "0.1.0"
+
 _WHERE = {
     "DPOTrainerWrapper": "training.trainer",
     "DPOTrainingConfig": "config",

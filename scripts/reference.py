@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dpo_cli.config as config_module
-from dpo_cli.cli.app import COMMANDS, EPILOG
-from dpo_cli.config import Settings
+from dpo_cli.cli.app import COMMANDS, START
+from dpo_cli.config import Settings, setting_of
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -43,7 +43,7 @@ Results go to stdout, everything else to stderr; `--json` puts one JSON document
 def page() -> str:
     """The whole page, in Markdown."""
     classes = settings_classes()
-    parts = [HEAD, "## Start\n\n```text\n" + EPILOG.split("\n\n")[1].strip() + "\n```\n"]
+    parts = [HEAD, "## Start\n\n```text\n" + START + "\n```\n"]
     parts += [command(name, row.help, classes[name]) for name, row in COMMANDS.items()]
     return "\n".join(parts)
 
@@ -65,7 +65,7 @@ def command(name: str, summary: str, cls: type[Settings]) -> str:
     schema = cls.model_json_schema()["properties"]
     panels: dict[str, list[str]] = {}
     for key, field in cls.model_fields.items():
-        panels.setdefault(extra(field)["panel"], []).append(row(key, field, schema[key]))
+        panels.setdefault(setting_of(field)["panel"], []).append(row(key, field, schema[key]))
     for panel, rows in panels.items():
         lines += [
             f"### {panel} (`dpo {name}`)\n",
@@ -88,14 +88,9 @@ def examples(text: str) -> list[str]:
     ]
 
 
-def extra(field: FieldInfo) -> dict[str, str]:
-    """Panel and short flag of a setting."""
-    return field.json_schema_extra  # type: ignore[return-value] # settings.setting() puts a dict there
-
-
 def row(key: str, field: FieldInfo, schema: dict[str, Any]) -> str:
     """The line of one setting."""
-    short = extra(field)["flag"]
+    short = setting_of(field)["flag"]
     name = f"`{key.upper()}`" if short == "argument" else f"`--{key.replace('_', '-')}`"
     if short and short != "argument":
         name += f", `{short}`"

@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpo_cli.errors import DpoError
+from dpo_cli.errors import DpoError, TrainingError
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable
 
 
@@ -117,12 +118,13 @@ def measure(spec: WorkerSpec) -> WorkerResult:
         trainer, reference = _trainer(spec, model, tokenizer, str(dtype).removeprefix("torch."), folder)
         trainer.add_callback(Clock())
         trainer.train()
+    note = _who_computed(trainer, steps=spec.warmup + spec.steps) if spec.engine == "shared-prefix" else ""
     measured = spec.steps * spec.batch_size
     computed = getattr(trainer, "references_computed", 0)
     peak = peak_memory_bytes(device.type)
     return WorkerResult(
         engine=spec.engine,
-        note=getattr(trainer, "fallback_reason", None) or "",
+        note=note,
         dtype=str(dtype).removeprefix("torch."),
         step_seconds=stamps[-1] - stamps[spec.warmup - 1],
         reference_seconds=sum(reference) * measured / computed if computed else 0.0,
@@ -132,6 +134,23 @@ def measure(spec: WorkerSpec) -> WorkerResult:
         useful_flops=useful_flops(trainer),
         rate=matmul_rate(dtype, device, now=now),
     )
+
+
+def _who_computed(trainer: Any, *, steps: int) -> str:
+    """Why another forward than the engine's computed batches of a finished run; empty if the engine computed all.
+
+    Raises:
+        TrainingError: The engine computed less than it claims.
+    """
+    if trainer.fallback_reason is not None:
+        return str(trainer.fallback_reason)
+    left: Counter[str] = trainer.forwards.handed_over
+    if trainer.forwards.packed + left.total() < steps:
+        raise TrainingError(
+            f"the engine was asked for {trainer.forwards.packed} batches in {steps} steps",
+            hint="Report this: what was measured is not the engine.",
+        )
+    return "; ".join(f"{count} batches: {reason}" for reason, count in left.items())
 
 
 def _trainer(

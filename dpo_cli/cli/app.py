@@ -13,12 +13,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
-from dpo_cli.errors import DpoError
+from dpo_cli import __version__
+from dpo_cli.cli.pages import group_page
+from dpo_cli.cli.usage import no_such_command, usage_errors
+from dpo_cli.errors import DpoError, UserError
 
 if TYPE_CHECKING:
     from types import FrameType
+
+    from dpo_cli.cli.options import SettingsCommand
 
 
 class Row(NamedTuple):
@@ -39,68 +44,75 @@ COMMANDS = {
     "bench": Row("Before training", "Measure this machine: our engine against TRL's."),
 }
 
-EPILOG = """Start here, offline, in half a minute:
+START = 'dpo identity-shift --original-name Qwen --new-name "Deep Qwen"'
+"""The command to try first: it needs nothing but what is installed."""
 
-  dpo identity-shift --original-name Qwen --new-name "Deep Qwen"
+ABOUT = f"""dpo changes what a language model prefers, by Direct Preference Optimization (DPO), and shows what else changed.
 
-Exit codes: 0 done, 1 the run failed, 2 something given was wrong, 3 the verdict is FAIL."""
+Try this first. It works offline and takes half a minute:
+
+  {START}"""
+
+END = """`dpo COMMAND --help` explains a command, with examples.
+
+Exit codes: 0 done, 1 the run failed, 2 invalid input (nothing was written), 3 the verdict is FAIL."""
 
 
-class LazyCommands(TyperGroup):
+class Commands(TyperGroup):
     """A group that imports a command's module when that command is run, not before."""
-
-    _listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - Typer's context, by Typer's signature
         """Names in the order of `COMMANDS`."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - Typer's classes
-        """The command, or only its name and help while help is being printed."""
-        row = COMMANDS.get(cmd_name)
-        if row is None:
+    def get_command(self, ctx: Any, cmd_name: str) -> SettingsCommand | None:  # noqa: ANN401, ARG002 - as above
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
             return None
-        if self._listing:
-            return TyperCommand(cmd_name, help=row.help, rich_help_panel=row.panel)
-        module = import_module(f"dpo_cli.cli.{cmd_name.replace('-', '_')}")
-        one = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-        one.command(cmd_name, help=module.HELP, no_args_is_help=False)(module.command)
-        return typer.main.get_command(one)
+        from dpo_cli.cli.options import command_from  # brings pydantic and the settings
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's classes
-        """Print the help of the group without importing any command."""
-        self._listing = True
-        super().format_help(ctx, formatter)
+        module = import_module(f"dpo_cli.cli.{cmd_name.replace('-', '_')}")
+        return command_from(module.SETTINGS, module.run, cmd_name, module.HELP)
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - as above
+        """Every command in a line, without importing any."""
+        rows = [(name, row.panel, row.help) for name, row in COMMANDS.items()]
+        return group_page(ABOUT, rows, self.get_params(ctx), END)
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - as above
+        """Read what was typed before the command."""
+        with usage_errors("dpo"):
+            return super().make_context(*args, **extra)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - as above
+        """The command that was typed, or the one that was probably meant."""
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise no_such_command(args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
 
 
 app = typer.Typer(
-    cls=LazyCommands,
+    cls=Commands,
     name="dpo",
-    help="Change what a language model prefers: Direct Preference Optimization, with evidence after every run.",
-    epilog=EPILOG,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"dpo-cli {version('dpo-cli')}")
-        raise typer.Exit
-
-
 @app.callback()
 def options(
+    ctx: typer.Context,
     *,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Hold the options of `dpo` itself."""
+    """Answer `dpo` and `dpo --version`; with a command there is nothing to do."""
+    if version:
+        typer.echo(f"dpo-cli {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), err=True)
+        raise typer.Exit(UserError.exit_code)
 
 
 def main() -> NoReturn:
@@ -111,7 +123,7 @@ def main() -> NoReturn:
             "ignore"
         )  # of libraries, to each other; what concerns the user we say ourselves
     try:
-        app()
+        app(prog_name="dpo")
         code = 0
     except SystemExit as stop:
         _show_notes(stop)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dpo_cli.cli.options import command_from
 from dpo_cli.config import BenchConfig
 
+SETTINGS = BenchConfig
 HELP = """Measure this machine: our engine against TRL's own trainer.
 
 Both train the same pairs of the same model with the same settings, in alternation, each time in a fresh
@@ -17,7 +17,8 @@ ratio with its smallest and largest value, and how near our engine comes to what
 """
 
 
-def _run(config: BenchConfig, as_json: bool) -> None:
+def run(config: BenchConfig, as_json: bool) -> None:
+    """Measure, and print the figures."""
     from dpo_cli.jobs.bench import bench, bench_generation
     from dpo_cli.report.bench import show_bench, show_generation
     from dpo_cli.report.live import live_view
@@ -30,6 +31,3 @@ def _run(config: BenchConfig, as_json: bool) -> None:
     with live_view() as view:
         measured = bench(config, view)
     show_bench(measured, as_json=as_json)
-
-
-command = command_from(BenchConfig, _run)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dpo_cli.cli.options import command_from
 from dpo_cli.config import CheckConfig
 
+SETTINGS = CheckConfig
 HELP = """Say what is in a data set and what is wrong with it, without training.
 
 It reads the data as `dpo train` does, with the model's tokenizer, chat template and truncation, and accounts for every
@@ -16,7 +16,8 @@ row. Exit code 0 when it can be trained on, 2 when not.
 """
 
 
-def _run(config: CheckConfig, as_json: bool) -> None:
+def run(config: CheckConfig, as_json: bool) -> None:
+    """Check the data, and print what was found."""
     from dpo_cli.jobs.check import check
     from dpo_cli.report.check import show_check
     from dpo_cli.report.live import live_view
@@ -24,6 +25,3 @@ def _run(config: CheckConfig, as_json: bool) -> None:
     with live_view() as view:
         result = check(config, view)
     show_check(result, as_json=as_json)
-
-
-command = command_from(CheckConfig, _run)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dpo_cli.cli.options import command_from
 from dpo_cli.config import CompareConfig
 
+SETTINGS = CompareConfig
 HELP = """Compare two models side by side, with figures and a verdict.
 
 The models are loaded one after the other and asked the same questions in the same way. Without a flag the
@@ -16,7 +16,8 @@ last run's model is compared with the one it came from.
 """
 
 
-def _run(config: CompareConfig, as_json: bool) -> None:
+def run(config: CompareConfig, as_json: bool) -> None:
+    """Compare, and print the scores."""
     from dpo_cli.jobs.compare import compare
     from dpo_cli.report.live import live_view
     from dpo_cli.report.runs import show_compare
@@ -24,6 +25,3 @@ def _run(config: CompareConfig, as_json: bool) -> None:
     with live_view() as view:
         comparison = compare(config, view)
     show_compare(comparison, html=config.html, as_json=as_json)
-
-
-command = command_from(CompareConfig, _run)

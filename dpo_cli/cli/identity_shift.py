@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dpo_cli.cli.options import command_from
 from dpo_cli.config import IdentityShiftConfig
 
+SETTINGS = IdentityShiftConfig
 HELP = """Give a model a new name, and show that nothing else changed.
 
 The model answers identity questions; its name is replaced in the answers; old against new make the
@@ -20,7 +20,8 @@ Any model, as LoRA adapters:
 """
 
 
-def _run(config: IdentityShiftConfig, as_json: bool) -> None:
+def run(config: IdentityShiftConfig, as_json: bool) -> None:
+    """Rename the model, and print before and after."""
     from dpo_cli.jobs.identity_shift import identity_shift
     from dpo_cli.report.live import live_view
     from dpo_cli.report.runs import show_identity_shift, write_identity_report
@@ -28,6 +29,3 @@ def _run(config: IdentityShiftConfig, as_json: bool) -> None:
     with live_view() as view:
         result = identity_shift(config, view, write_identity_report)
     show_identity_shift(result, as_json=as_json)
-
-
-command = command_from(IdentityShiftConfig, _run)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand
 
-from dpo_cli.config import Settings, load_settings
+from dpo_cli.cli.pages import command_page
+from dpo_cli.cli.usage import unexpected_argument, usage_errors
+from dpo_cli.config import Settings, load_settings, setting_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,69 +25,125 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Settings)
 
-_METAVARS: dict[Any, str] = {str: "TEXT", int: "INTEGER", float: "NUMBER", dict: "KEY=VALUE", Any: "TEXT"}
+_METAVARS: dict[Any, str] = {str: "TEXT", int: "N", float: "X", dict: "KEY=VALUE", Any: "TEXT"}
 
 
-def command_from(
-    cls: type[S], run: Callable[[S, bool], None], *, epilog_config: bool = True
-) -> Callable[..., None]:
-    """Make a Typer callback whose flags are the fields of `cls`.
+PANELS = (
+    "Identity",
+    "Models",
+    "Model",
+    "Data",
+    "Measurement",
+    "Questions",
+    "Output",
+    "Optimizer",
+    "LoRA",
+    "Loss",
+)
+"""The groups of `--help`, in the order in which a person thinks: what, on what, where to, how long. Others follow."""
+
+
+class SettingsCommand(TyperCommand):
+    """A command whose flags are settings: `--help` shows what most runs need, `--help-all` everything."""
+
+    settings: type[Settings]
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:  # noqa: ANN401 - Typer's context, by Typer's signature
+        """Read what was typed after the command.
+
+        Raises:
+            ConfigError: A flag or an argument that this command does not have.
+        """
+        with usage_errors(f"dpo {self.name}"):
+            context = super().make_context(info_name, args, parent, allow_extra_args=True, **extra)
+        if context.args and not context.resilient_parsing:
+            raise unexpected_argument(
+                context.args[0], self.name, takes_data="dataset" in self.settings.model_fields
+            )
+        return context
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ANN401 - as above
+        """The first page."""
+        return self.page(ctx, everything=False)
+
+    def page(self, ctx: Any, *, everything: bool) -> str:  # noqa: ANN401 - as above
+        """The help of this command, in whole or what most runs need."""
+        options = self.get_params(ctx)
+        fields = self.settings.model_fields
+        shown = [
+            one
+            for one in options
+            if everything or one.name not in fields or setting_of(fields[one.name])["basic"]
+        ]
+        usage = " ".join([ctx.command_path, *self.collect_usage_pieces(ctx)])
+        left_out = len(options) - len(shown)
+        end = f"{left_out} more settings: {ctx.command_path} --help-all" if left_out else ""
+        return command_page(usage, self.help or "", shown, end)
+
+
+def command_from(cls: type[S], run: Callable[[S, bool], None], name: str, text: str) -> SettingsCommand:
+    """Make a command whose flags are the fields of `cls`.
 
     Args:
         cls: The settings of the command.
         run: Called with the validated settings and whether `--json` was given.
-        epilog_config: Whether the command reads `--config`.
-
-    Returns:
-        A function for `typer.Typer.command`, with the docstring of `run`.
+        name: What is typed after `dpo`.
+        text: What `--help` says before the flags; indented paragraphs are examples.
     """
 
     def callback(**flags: Any) -> None:  # noqa: ANN401 - whatever was typed
         as_json = bool(flags.pop("as_json"))
-        toml_file = flags.pop("config", None)
+        flags.pop("help_all")
+        toml_file = flags.pop("config")
         run(load_settings(cls, flags, toml_file), as_json)
 
-    parameters = [_parameter(name, field) for name, field in _ordered(cls)]
-    if epilog_config:
-        parameters.append(
-            _keyword(
-                "config",
-                str | None,
-                typer.Option("--config", "-c", help="TOML file of settings; flags win.", metavar="FILE"),
-            )
-        )
-    parameters.append(
+    parameters = [_parameter(key, field) for key, field in _ordered(cls)]
+    parameters += [
+        _keyword(
+            "config",
+            str | None,
+            typer.Option("--config", "-c", help="TOML file of settings; flags win.", metavar="FILE"),
+        ),
         _keyword(
             "as_json",
             bool,
             typer.Option("--json", help="One JSON document on stdout, nothing else there."),
             default=False,
-        )
-    )
+        ),
+        _keyword(
+            "help_all",
+            bool,
+            typer.Option(
+                "--help-all", help="Show every setting and exit.", is_eager=True, callback=_show_all
+            ),
+            default=False,
+        ),
+    ]
     callback.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # functions take it, typeshed does not say so
     callback.__annotations__ = {p.name: p.annotation for p in parameters}
-    callback.__doc__ = run.__doc__
-    return callback
+    holder = typer.Typer(add_completion=False)
+    holder.command(name, cls=SettingsCommand, help=text)(callback)
+    command = cast("SettingsCommand", typer.main.get_command(holder))
+    command.settings = cls
+    return command
+
+
+def _show_all(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        typer.echo(cast("SettingsCommand", ctx.command).page(ctx, everything=True))
+        raise typer.Exit
 
 
 def _ordered(cls: type[Settings]) -> list[tuple[str, FieldInfo]]:
-    """Fields grouped by panel, a command's own panels first: help is read from the top."""
-    panels = {_extra(field)["panel"] for field in cls.model_fields.values()}
-    first = ["Models", "Model", "Identity", "Data", "Measurement", "Questions", "Verdict"]
-    order = [p for p in first if p in panels] + sorted(panels - set(first))
-    return sorted(cls.model_fields.items(), key=lambda item: order.index(_extra(item[1])["panel"]))
-
-
-def _extra(field: FieldInfo) -> dict[str, str]:
-    extra = field.json_schema_extra
-    if not isinstance(extra, dict):
-        msg = "a setting is declared with settings.setting()"
-        raise TypeError(msg)
-    return typing.cast("dict[str, str]", extra)
+    """Fields in the order of `PANELS`; help is read from the top."""
+    rank = {panel: place for place, panel in enumerate(PANELS)}
+    return sorted(
+        cls.model_fields.items(), key=lambda item: rank.get(setting_of(item[1])["panel"], len(rank))
+    )
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    extra = _extra(field)
+    extra = setting_of(field)
     kind = _kind(field.annotation)
     if extra["flag"] == "argument":
         argument = typer.Argument(help=field.description, metavar=name.upper(), show_default=False)

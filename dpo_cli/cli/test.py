@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dpo_cli.cli.options import command_from
 from dpo_cli.config import TestConfig
 
+SETTINGS = TestConfig
 HELP = """Ask a model.
 
     dpo test -q "What is your name?"
@@ -13,7 +13,8 @@ HELP = """Ask a model.
 """
 
 
-def _run(config: TestConfig, as_json: bool) -> None:
+def run(config: TestConfig, as_json: bool) -> None:
+    """Ask, and print the answers."""
     if config.interactive:
         from dpo_cli.report.chat import hold_conversation
 
@@ -27,6 +28,3 @@ def _run(config: TestConfig, as_json: bool) -> None:
     with live_view() as view:
         name, answers = ask(config, view)
     show_answers(name, answers, as_json=as_json)
-
-
-command = command_from(TestConfig, _run)

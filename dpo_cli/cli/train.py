@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dpo_cli.cli.options import command_from
 from dpo_cli.config import DPOTrainingConfig
 
+SETTINGS = DPOTrainingConfig
 HELP = """Train a model on preference pairs.
 
 Without a flag it trains the small model that ships with dpo to prefer short answers. Rows that are no
@@ -17,7 +17,8 @@ usable pair are counted and named before training starts; held-out pairs are sco
 """
 
 
-def _run(config: DPOTrainingConfig, as_json: bool) -> None:
+def run(config: DPOTrainingConfig, as_json: bool) -> None:
+    """Train, and print the scores."""
     from dpo_cli.jobs.train import train
     from dpo_cli.report.live import live_view
     from dpo_cli.report.runs import show_train, write_train_report
@@ -25,6 +26,3 @@ def _run(config: DPOTrainingConfig, as_json: bool) -> None:
     with live_view() as view:
         result = train(config, view, write_train_report)
     show_train(result, as_json=as_json)
-
-
-command = command_from(DPOTrainingConfig, _run)

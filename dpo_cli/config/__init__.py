@@ -23,6 +23,7 @@ from dpo_cli.config.settings import (
     Settings,
     Truncation,
     TruncationMode,
+    setting_of,
 )
 from dpo_cli.config.sources import apply_preset, load_settings, settings_from, to_toml
 
@@ -44,6 +45,7 @@ __all__ = [
     "TruncationMode",
     "apply_preset",
     "load_settings",
+    "setting_of",
     "settings_from",
     "to_toml",
     "user_path",

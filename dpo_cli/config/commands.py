@@ -66,17 +66,19 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
 
     command: ClassVar[str] = "identity-shift"
 
-    original_name: Name = setting(..., "The name that the model gives itself now.", "Identity")
-    new_name: Name = setting(..., "The name that it shall give itself.", "Identity")
+    original_name: Name = setting(..., "The name that the model uses for itself now.", "Identity", basic=True)
+    new_name: Name = setting(..., "The new name.", "Identity", basic=True)
     questions: Text | None = setting(
-        None, "Identity questions to make pairs from (.txt, .jsonl, .toml).", "Identity"
+        None, "Identity questions to make pairs from (.txt, .jsonl, .toml).", "Identity", basic=True
     )
     identity_dataset: Text | None = setting(
         None,
         "Data set in the layout of mrfakename/identity whose last human turns are the questions.",
         "Identity",
     )
-    max_samples: int | None = setting(None, "Ask at most this many questions for pairs.", "Identity", ge=1)
+    max_samples: int | None = setting(
+        None, "Ask at most this many questions for pairs.", "Identity", ge=1, basic=True
+    )
     samples_per_question: int = setting(
         1, "Answers per question; more than one is sampled.", "Identity", ge=1
     )
@@ -128,14 +130,17 @@ class TestConfig(GenerationConfig, ModelConfig):
         "Hub id, folder, adapter folder or 'embedded'; ./dpo_output if it is there, else embedded.",
         "Model",
         flag="-m",
+        basic=True,
     )
-    question: Strings = setting((), "A question, repeatable.", "Questions", flag="-q")
-    questions: Text | None = setting(None, "A file of questions (.txt, .jsonl, .toml).", "Questions")
+    question: Strings = setting((), "A question, repeatable.", "Questions", flag="-q", basic=True)
+    questions: Text | None = setting(
+        None, "A file of questions (.txt, .jsonl, .toml).", "Questions", basic=True
+    )
     interactive: bool = setting(
-        False, "A conversation in the terminal, with history.", "Questions", flag="-i"
+        False, "A conversation in the terminal, with history.", "Questions", flag="-i", basic=True
     )
     temperature: float = setting(
-        0.0, "0 takes the likeliest token; above it answers are sampled.", "Questions", ge=0, le=5
+        0.0, "0 takes the likeliest token; above it answers are sampled.", "Questions", ge=0, le=5, basic=True
     )
     seed: int = setting(42, "Seed of sampled answers.", "Questions", ge=0, lt=2**32)
 
@@ -146,19 +151,26 @@ class CompareConfig(IdentityVerdict, GenerationConfig, LoadingConfig):
     command: ClassVar[str] = "compare"
 
     before: Text | None = setting(
-        None, "Hub id, folder, adapter or 'embedded'; the base of --after unless given.", "Models"
+        None, "Hub id, folder, adapter or 'embedded'; the base of --after unless given.", "Models", basic=True
     )
     after: Text | None = setting(
-        None, "Hub id, folder, adapter or 'embedded'; ./dpo_output unless given.", "Models"
+        None, "Hub id, folder, adapter or 'embedded'; ./dpo_output unless given.", "Models", basic=True
     )
-    question: Strings = setting((), "A question, repeatable.", "Questions", flag="-q")
+    question: Strings = setting((), "A question, repeatable.", "Questions", flag="-q", basic=True)
     questions: Text | None = setting(
-        None, "A file of questions (.txt, .jsonl, .toml), with groups and expected answers.", "Questions"
+        None,
+        "A file of questions (.txt, .jsonl, .toml), with groups and expected answers.",
+        "Questions",
+        basic=True,
     )
-    original_name: Name | None = setting(None, "With --new-name: score the identity questions.", "Identity")
-    new_name: Name | None = setting(None, "With --original-name: score the identity questions.", "Identity")
+    original_name: Name | None = setting(
+        None, "With --new-name: score the identity questions.", "Identity", basic=True
+    )
+    new_name: Name | None = setting(
+        None, "With --original-name: score the identity questions.", "Identity", basic=True
+    )
     pairs: Text | None = setting(
-        None, "Held-out preference pairs: implicit-reward accuracy and margin.", "Questions"
+        None, "Held-out preference pairs: implicit-reward accuracy and margin.", "Questions", basic=True
     )
     beta: float = setting(
         0.2, "Beta of the implicit reward; higher stays closer to the reference.", "Questions", gt=0
@@ -166,7 +178,7 @@ class CompareConfig(IdentityVerdict, GenerationConfig, LoadingConfig):
     max_length: int = setting(
         1024, "Longest pair, in tokens; that of the run that wrote --after unless given.", "Questions", ge=2
     )
-    html: Text | None = setting(None, "Write report.html to this file.", "Output")
+    html: Text | None = setting(None, "Write report.html to this file.", "Output", basic=True)
 
 
 class CheckConfig(DataConfig, ModelConfig):
@@ -175,10 +187,10 @@ class CheckConfig(DataConfig, ModelConfig):
     command: ClassVar[str] = "check"
 
     dataset: Text | None = setting(
-        None, "File, folder or hub id of preference pairs.", "Data", flag="argument"
+        None, "File, folder or hub id of preference pairs.", "Data", flag="argument", basic=True
     )
     max_length: int = setting(
-        1024, "Longest prompt plus completion, in tokens; what is beyond is cut.", "Data", ge=2
+        1024, "Longest prompt plus completion, in tokens; what is beyond is cut.", "Data", ge=2, basic=True
     )
     truncation_mode: TruncationMode = setting("keep_start", "Which end of a long pair is kept.", "Data")
 
@@ -194,16 +206,24 @@ class BenchConfig(ModelConfig):
     command: ClassVar[str] = "bench"
 
     dataset: Text | None = setting(
-        None, "Preference pairs to measure on; the shipped set unless given.", "Measurement", flag="-d"
+        None,
+        "Preference pairs to measure on; the shipped set unless given.",
+        "Measurement",
+        flag="-d",
+        basic=True,
     )
-    pairs: int = setting(20, "Pairs that each engine trains on in a repetition.", "Measurement", ge=1)
-    repetitions: int = setting(3, "Alternations of the two engines.", "Measurement", ge=1)
+    pairs: int = setting(
+        20, "Pairs that each engine trains on in a repetition.", "Measurement", ge=1, basic=True
+    )
+    repetitions: int = setting(3, "Alternations of the two engines.", "Measurement", ge=1, basic=True)
     per_device_train_batch_size: int = setting(4, "Pairs in one forward pass.", "Measurement", ge=1)
     max_length: int = setting(1024, "Longest pair, in tokens.", "Measurement", ge=2)
-    lora_rank: int | None = setting(None, "Measure LoRA adapters of this rank.", "Measurement", ge=1)
+    lora_rank: int | None = setting(
+        None, "Measure LoRA adapters of this rank.", "Measurement", ge=1, basic=True
+    )
     as_installed: bool = setting(
         False, "Measure TRL with its own precision, checkpointing and allocator too.", "Measurement"
     )
     generate: bool = setting(
-        False, "Measure batched generation against one question at a time.", "Measurement"
+        False, "Measure batched generation against one question at a time.", "Measurement", basic=True
     )

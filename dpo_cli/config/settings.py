@@ -6,11 +6,14 @@ The Typer flag, the TOML key, the Python keyword and the reference page all come
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, cast
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from dpo_cli.config.trl_table import check_trl_table
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 EMBEDDED = "embedded"
 """The name of the chat model that ships with the package."""
@@ -40,7 +43,23 @@ class Truncation:
     mode: TruncationMode = "keep_start"
 
 
-def setting(default: Any, text: str, panel: str, *, flag: str = "", **limits: Any) -> Any:  # noqa: ANN401 - as pydantic's Field
+class Declared(TypedDict):
+    """What `setting` says about a field beside type, default and help text."""
+
+    panel: str
+    flag: str
+    basic: bool
+
+
+def setting(
+    default: Any,  # noqa: ANN401 - as pydantic's Field
+    text: str,
+    panel: str,
+    *,
+    flag: str = "",
+    basic: bool = False,
+    **limits: Any,  # noqa: ANN401 - as pydantic's Field
+) -> Any:  # noqa: ANN401 - as pydantic's Field
     """Declare a setting: its default, help text, help panel, and limits as in `pydantic.Field`.
 
     Args:
@@ -48,9 +67,23 @@ def setting(default: Any, text: str, panel: str, *, flag: str = "", **limits: An
         text: The help text of the flag and of the reference page.
         panel: The group it stands in under `--help`.
         flag: A short flag besides the long one, or "argument" for a positional argument.
+        basic: Most runs need it: it is on the first page of `--help`, not only in `--help-all`.
         **limits: `gt`, `ge`, `lt`, `le`, `pattern`, ...
     """
-    return Field(default, description=text, json_schema_extra={"panel": panel, "flag": flag}, **limits)
+    declared: dict[str, Any] = {"panel": panel, "flag": flag, "basic": basic}
+    return Field(default, description=text, json_schema_extra=declared, **limits)
+
+
+def setting_of(field: FieldInfo) -> Declared:
+    """What `setting` said about a field.
+
+    Raises:
+        TypeError: If the field was declared in another way.
+    """
+    if not isinstance(field.json_schema_extra, dict):
+        msg = "a setting is declared with settings.setting()"
+        raise TypeError(msg)
+    return cast("Declared", field.json_schema_extra)
 
 
 class Settings(BaseModel):
@@ -93,9 +126,10 @@ class ModelConfig(LoadingConfig):
 
     model: Text = setting(
         EMBEDDED,
-        "Hub id, folder, LoRA adapter folder, or 'embedded', the tiny chat model that ships with dpo.",
+        "Hub id, folder, LoRA adapter, or 'embedded', the small model that ships with dpo.",
         "Model",
         flag="-m",
+        basic=True,
     )
     model_revision: Text | None = setting(None, "Branch, tag or commit of a hub model.", "Model")
 
@@ -105,19 +139,20 @@ class DataConfig(Settings):
 
     dataset: Text | None = setting(
         None,
-        "File, folder or hub id of preference pairs; without it the small set that ships with dpo.",
+        "File, folder or hub id of preference pairs; the small set that ships with dpo unless given.",
         "Data",
         flag="-d",
+        basic=True,
     )
     dataset_config: Text | None = setting(None, "Configuration (subset) of a hub data set.", "Data")
     split: Text = setting("train", "Split of a hub data set or saved DatasetDict.", "Data")
     dataset_revision: Text | None = setting(None, "Branch, tag or commit of a hub data set.", "Data")
-    format: Text | None = setting(None, "Layout of the rows; found from the columns unless given.", "Data")
+    format: Text | None = setting(None, "Layout of the rows; detected unless given.", "Data", basic=True)
     prompt_column: Text | None = setting(None, "Column that holds the prompt.", "Data")
     chosen_column: Text | None = setting(None, "Column that holds the preferred completion.", "Data")
     rejected_column: Text | None = setting(None, "Column that holds the other completion.", "Data")
     system_column: Text | None = setting(None, "Column that holds the system prompt.", "Data")
-    eval_dataset: Text | None = setting(None, "Held-out pairs: file, folder or hub id.", "Data")
+    eval_dataset: Text | None = setting(None, "Held-out pairs: file, folder or hub id.", "Data", basic=True)
     eval_split: Text = setting(
         "train", "Split of the held-out data set; --split is that of the training set.", "Data"
     )
@@ -127,10 +162,9 @@ class DataConfig(Settings):
         "Data",
         ge=0,
         lt=1,
+        basic=True,
     )
-    max_samples: int | None = setting(
-        None, "Read at most this many rows (identity-shift: questions).", "Data", ge=1
-    )
+    max_samples: int | None = setting(None, "Read at most this many rows.", "Data", ge=1, basic=True)
     streaming: bool = setting(
         False, "Read row by row while training, for data larger than memory (needs --max-steps).", "Data"
     )
@@ -188,6 +222,7 @@ class OptimizationConfig(ModelConfig):
         "Strength of the pull towards the reference: higher stays closer to it, lower lets the model move further.",
         "Loss",
         gt=0,
+        basic=True,
     )
     loss_type: Losses = setting(("sigmoid",), "Loss, repeatable for a weighted sum (TRL's names).", "Loss")
     loss_weights: Numbers | None = setting(None, "Weight of each --loss-type, in the same order.", "Loss")
@@ -204,10 +239,12 @@ class OptimizationConfig(ModelConfig):
     use_weighting: bool = setting(False, "WPO: weight pairs by how likely the policy finds them.", "Loss")
     discopop_tau: float = setting(0.05, "Temperature of the discopop loss.", "Loss", gt=0)
 
-    learning_rate: float = setting(5e-5, "Peak learning rate.", "Optimizer", gt=0, le=1)
-    num_train_epochs: int = setting(1, "Passes over the pairs.", "Optimizer", ge=1)
-    max_steps: int | None = setting(None, "Stop after this many optimizer steps.", "Optimizer", ge=1)
-    per_device_train_batch_size: int = setting(1, "Pairs in one forward pass.", "Optimizer", ge=1)
+    learning_rate: float = setting(5e-5, "Peak learning rate.", "Optimizer", gt=0, le=1, basic=True)
+    num_train_epochs: int = setting(1, "Passes over the pairs.", "Optimizer", ge=1, basic=True)
+    max_steps: int | None = setting(
+        None, "Stop after this many optimizer steps.", "Optimizer", ge=1, basic=True
+    )
+    per_device_train_batch_size: int = setting(1, "Pairs in one forward pass.", "Optimizer", ge=1, basic=True)
     per_device_eval_batch_size: int = setting(8, "Pairs in one evaluation pass.", "Optimizer", ge=1)
     gradient_accumulation_steps: int = setting(8, "Forward passes per optimizer step.", "Optimizer", ge=1)
     lr_scheduler_type: Literal[
@@ -221,7 +258,11 @@ class OptimizationConfig(ModelConfig):
         False, "Recompute activations in the backward pass: less memory, slower.", "Optimizer"
     )
     max_length: int = setting(
-        1024, "Longest prompt plus completion, in tokens; what is beyond is cut.", "Optimizer", ge=2
+        1024,
+        "Longest prompt plus completion, in tokens; what is beyond is cut.",
+        "Optimizer",
+        ge=2,
+        basic=True,
     )
     truncation_mode: TruncationMode = setting("keep_start", "Which end of a long pair is kept.", "Optimizer")
     seed: int = setting(42, "Seed of everything random.", "Optimizer", ge=0, lt=2**32)
@@ -232,21 +273,25 @@ class OptimizationConfig(ModelConfig):
     )
 
     lora_rank: int | None = setting(
-        None, "Train LoRA adapters of this rank instead of all weights.", "LoRA", ge=1
+        None, "Train LoRA adapters of this rank, not all weights.", "LoRA", ge=1, basic=True
     )
     lora_alpha: float | None = setting(None, "LoRA scale; twice the rank unless given.", "LoRA", gt=0)
     lora_dropout: float = setting(0.0, "Dropout in the adapters.", "LoRA", ge=0, lt=1)
     lora_target_modules: Strings = setting(("all-linear",), "Layers that get an adapter, repeatable.", "LoRA")
 
     output_dir: Text = setting(
-        "./dpo_output", "Folder for the model and everything known about the run.", "Output", flag="-o"
+        "./dpo_output",
+        "Folder for the model and everything known about the run.",
+        "Output",
+        flag="-o",
+        basic=True,
     )
-    overwrite: bool = setting(False, "Replace the output folder of an earlier dpo run.", "Output")
+    overwrite: bool = setting(False, "Replace the output folder of an earlier dpo run.", "Output", basic=True)
     logging_steps: int = setting(2, "Steps between two lines of figures.", "Output", ge=1)
     eval_steps: int | None = setting(
         None, "Steps between two evaluations on the held-out pairs.", "Output", ge=1
     )
-    save_steps: int | None = setting(None, "Steps between two checkpoints.", "Output", ge=1)
+    save_steps: int | None = setting(None, "Steps between two checkpoints.", "Output", ge=1, basic=True)
     save_total_limit: int = setting(2, "Checkpoints that are kept.", "Output", ge=1)
     stop_on_collapse: bool = setting(
         False, "End the run when the model is being ruined, and keep the best checkpoint.", "Output"
@@ -280,7 +325,7 @@ class OptimizationConfig(ModelConfig):
 PRESET_SETTINGS = frozenset(
     name
     for name, field in OptimizationConfig.model_fields.items()
-    if cast("dict[str, str]", field.json_schema_extra)["panel"] in {"Loss", "Optimizer", "LoRA"}
+    if setting_of(field)["panel"] in {"Loss", "Optimizer", "LoRA"}
 ) - {"optim"}
 """What the preset of a model may set: how it is trained, and nothing else.
 

@@ -139,14 +139,27 @@ def reference_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     Args:
         model: A `PreTrainedModel` or `PeftModel`.
     """
-    adapters = set(getattr(model, "peft_config", {}))
-    bare = model.get_base_model() if adapters else model
+    bare = model.get_base_model() if hasattr(model, "peft_config") else model
     for name, tensor in bare.state_dict().items():
-        parts = name.split(".")
-        owners = adapters & set(parts)
-        if owners and owners != {"ref"}:
-            continue
-        yield ".".join(p for p in parts if p not in ("base_layer", "original_module")), tensor
+        if _is_reference(model, name):
+            parts = name.split(".")
+            yield ".".join(p for p in parts if p not in ("base_layer", "original_module")), tensor
+
+
+def reference_is_trained(model: Any) -> bool:
+    """Whether training changes what TRL takes as the reference, as with `bias="all"` of LoRA.
+
+    Args:
+        model: A `PreTrainedModel` or `PeftModel`.
+    """
+    bare = model.get_base_model() if hasattr(model, "peft_config") else model
+    return any(p.requires_grad and _is_reference(model, name) for name, p in bare.named_parameters())
+
+
+def _is_reference(model: Any, name: str) -> bool:
+    """Whether a weight of a bare model belongs to the reference: to no adapter, or to the one called `ref`."""
+    owners = set(getattr(model, "peft_config", {})) & set(name.split("."))
+    return not owners or owners == {"ref"}
 
 
 class ReferenceCache:

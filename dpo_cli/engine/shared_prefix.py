@@ -13,7 +13,8 @@ How to call it::
         ...say once: "trl engine: {reason}"         # nothing was changed, TRL's forward runs
 
 Whatever is not known to be covered is decided by trying (`trial`): both forwards score the same small
-made-up pairs, and the engine is used only where they agree. Numbers never change silently.
+made-up pairs, and the engine is used only where they agree. A batch that it does not cover is counted and
+goes to TRL's forward (`packed_forward`). Numbers never change silently.
 """
 
 # ruff: noqa: ANN401, SLF001 - transformers' and trl's objects are Any to mypy, and the seam is not all public
@@ -21,183 +22,108 @@ made-up pairs, and the engine is used only where they agree. Numbers never chang
 from __future__ import annotations
 
 import contextlib
-import functools
-import types
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import is_peft_model
+from trl.trainer.utils import use_adapter
 
-from dpo_cli.engine.completion_head import score_tokens
-from dpo_cli.engine.packing import PackedPairs, is_right_padded, pack_pairs
-from dpo_cli.engine.segment_attention import (
-    LAYOUT_ARGUMENT,
-    packed_forward,
-    plug_in,
-    plug_out,
-)
-from dpo_cli.engine.trial import reason_by_trial
-from dpo_cli.engine.vocabulary_tiles import HeadSettings
+from dpo_cli.engine.packed_forward import ForwardCounts, PackedForward, is_installed
+from dpo_cli.engine.trial import Route, reason_by_trial
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from trl import DPOTrainer
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised whenever the engine's numbers may change; part of the key of cached reference log-probabilities."""
 
 
-def install_shared_prefix(trainer: DPOTrainer) -> str | None:
+def install_shared_prefix(trainer: DPOTrainer, counts: ForwardCounts | None = None) -> str | None:
     """Make a TRL trainer use the shared-prefix forward for its policy and its reference.
 
     Args:
         trainer: A constructed `DPOTrainer`; `train()` must not have been called.
+        counts: Where it is counted which forward answered.
 
     Returns:
         None when the engine is in place; otherwise the reason why it cannot be, in words for the user.
         The trainer is left as it was then.
     """
+    if any(map(is_installed, _models(trainer))):
+        return None
     reason = _reason_by_settings(trainer)
     if reason is not None:
         return reason
-    policy = _base_model(trainer.model)
-    models = [policy] if trainer.ref_model is None else [policy, _base_model(trainer.ref_model)]
-    outputs = frozenset(
-        {"entropy", "mean_logits", "is_top1"} | ({"log_sum_sq_probs"} if trainer.use_weighting else set())
-    )
-    autocast = trainer.accelerator.autocast
-    installed: list[Any] = []
-    for model in models:
-        # The policy is called inside of the trainer's autocast; a reference was wrapped in its own, which is replaced here.
-        reason = (
-            install_forward(model, outputs, called_in=autocast)
-            if model is policy
-            else install_forward(model, frozenset(), autocast)
-        )
-        if reason is not None:
-            for done in installed:
-                remove_forward(done)
-            return reason
-        installed.append(model)
-    return None
+    counts = ForwardCounts() if counts is None else counts
+    installed: list[PackedForward] = []
+    for model in _models(trainer):
+        reason = _reason_by_config(model, model.config.get_text_config())
+        if reason is None:
+            outputs, autocast = _as_called(trainer, model)
+            installed.append(PackedForward(model, outputs, autocast, counts))
+            installed[-1].install()
+    for route in _routes(trainer, installed):
+        reason = reason or reason_by_trial(route)
+    if reason is not None:
+        for engine in reversed(installed):
+            engine.remove()
+    return reason
 
 
-def install_forward(
-    model: Any, outputs: frozenset[str], autocast: Any = contextlib.nullcontext, *, called_in: Any = None
-) -> str | None:
-    """Replace the fused forward of one causal LM (see `install_shared_prefix`).
+def install_forward(model: Any, outputs: frozenset[str]) -> str | None:
+    """Replace the fused forward of one causal LM without a trainer (see `install_shared_prefix`).
 
     Args:
-        model: A transformers causal LM that TRL has given a fused LM head, adapters inside allowed.
-        outputs: The fields TRL will read besides `log_probs`.
-        autocast: A function that returns the context to run the forward in.
-        called_in: A function that returns the context in which the model will be called, if there is one.
+        model: A transformers causal LM that TRL has given a fused LM head.
+        outputs: The fields that will be read besides `log_probs`.
 
     Returns:
         None, or the reason why the model stays as it was.
     """
-    text_config = model.config.get_text_config()
-    reason = _reason_by_config(model, text_config)
+    reason = _reason_by_config(model, model.config.get_text_config())
     if reason is not None:
         return reason
-    before = model.forward
-    plug_in(text_config)
-    model.forward = types.MethodType(_forward_in_place_of(before, outputs, autocast, text_config), model)
-    model._forward_before_engine = before
-    reason = reason_by_trial(model, before, (autocast, called_in or autocast))
+    engine = PackedForward(model, outputs, contextlib.nullcontext, ForwardCounts())
+    engine.install()
+    reason = reason_by_trial(Route(model, engine, [contextlib.nullcontext]))
     if reason is not None:
-        remove_forward(model)
+        engine.remove()
     return reason
 
 
-def remove_forward(model: Any) -> None:
-    """Give a model back the forward and the attention it had before `install_forward`."""
-    model.forward = model._forward_before_engine
-    del model._forward_before_engine
-    plug_out(model.config.get_text_config())
+def _models(trainer: Any) -> list[Any]:
+    """The bare policy, and the bare reference where it is a model of its own."""
+    given = [trainer.model] if trainer.ref_model is None else [trainer.model, trainer.ref_model]
+    return [model.get_base_model() if is_peft_model(model) else model for model in given]
 
 
-def _base_model(model: Any) -> Any:
-    from accelerate.utils import is_peft_model
+def _as_called(trainer: Any, model: Any) -> tuple[frozenset[str], Any]:
+    """The fields that TRL reads of a model's scores, and the context that its forward makes for itself.
 
-    return model.get_base_model() if is_peft_model(model) else model
-
-
-def _forward_in_place_of(before: Any, outputs: frozenset[str], autocast: Any, text_config: Any) -> Any:
-    """A forward that packs when TRL asks for token scores, and is the former one for everything else."""
-    from trl.trainer.utils import FusedCausalLMOutput
-
-    settings = head_settings(text_config)
-
-    @functools.wraps(before)
-    def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
-        ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
-        known = not args and set(kwargs) <= {
-            "input_ids",
-            "attention_mask",
-            "use_cache",
-            "output_router_logits",
-        }
-        if not fused_lm_head or not known or labels is None or mask is None or not is_right_padded(mask):
-            if fused_lm_head:
-                kwargs["fused_lm_head"] = True
-            if labels is not None:
-                kwargs["labels"] = labels
-            return before(*args, **kwargs)
-        routed = kwargs.get("output_router_logits", False)
-        packed = pack_pairs(cast("torch.Tensor", ids), mask, labels, keep_last=routed)
-        with autocast():
-            run = _run_backbone(self, packed, routed=routed)
-            positions = packed.scored_positions
-            hidden = run.last_hidden_state[0].index_select(0, positions)
-            head = self.get_output_embeddings()
-            bias = getattr(head, "bias", None)
-            scores = score_tokens(
-                hidden, head.weight, bias, packed.scored_targets, settings=settings, outputs=outputs
-            )
-            aux_loss = _router_loss(text_config, run.router_logits, packed, mask) if routed else None
-        rows = {name: None if x is None else packed.to_rows(x) for name, x in scores._asdict().items()}
-        return FusedCausalLMOutput(**rows, label_mask=packed.label_mask, aux_loss=aux_loss)
-
-    return forward
-
-
-def head_settings(text_config: Any) -> HeadSettings:
-    """How a model turns hidden states into logits; the same reading of the config as TRL's `add_fused_lm_head`."""
-    scale = getattr(text_config, "logit_scale", None)
-    for name in ("output_multiplier", "lm_head_multiplier"):
-        scale = getattr(text_config, name, None) if scale is None else scale
-    divisor = getattr(text_config, "logits_scaling", None)
-    if scale is None and divisor is not None:
-        scale = divisor if text_config.model_type == "hyperclovax" else 1 / divisor
-    return HeadSettings(
-        1.0 if scale is None else scale, getattr(text_config, "final_logit_softcapping", None)
+    The policy is called inside of the trainer's autocast; a reference was wrapped in its own, which is replaced.
+    """
+    if model is not _models(trainer)[0]:
+        return frozenset(), trainer.accelerator.autocast
+    outputs = {"entropy", "mean_logits", "is_top1"} | (
+        {"log_sum_sq_probs"} if trainer.use_weighting else set()
     )
+    return frozenset(outputs), contextlib.nullcontext
 
 
-def _run_backbone(model: Any, packed: PackedPairs, *, routed: bool) -> Any:
-    arguments: dict[str, Any] = {LAYOUT_ARGUMENT: packed, "use_cache": False}
-    if routed:
-        arguments["output_router_logits"] = True
-    with packed_forward():
-        return model.base_model(
-            input_ids=packed.token_ids[None],
-            attention_mask=torch.ones_like(packed.token_ids)[None],
-            position_ids=packed.position_ids[None],
-            **arguments,
-        )
-
-
-def _router_loss(
-    text_config: Any, router_logits: Any, packed: PackedPairs, mask: torch.Tensor
-) -> torch.Tensor:
-    """The load-balancing loss over TRL's rows: shared tokens count twice there, padding not at all."""
-    from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
-
-    index = packed.row_index.flatten()
-    rows = tuple(layer.index_select(0, index) for layer in router_logits)
-    loss: torch.Tensor = load_balancing_loss_func(
-        rows, text_config.num_experts, text_config.num_experts_per_tok, mask[:, : packed.longest]
-    )
-    return loss
+def _routes(trainer: Any, engines: Sequence[PackedForward]) -> Iterator[Route]:
+    """The ways on which TRL will call these models."""
+    if len(engines) < len(_models(trainer)):
+        return
+    autocast, policy = trainer.accelerator.autocast, trainer.model
+    routed = {"output_router_logits": True} if trainer.aux_loss_enabled else {}
+    yield Route(policy, engines[0], [contextlib.nullcontext, autocast], arguments=routed)
+    if trainer.ref_model is not None:
+        yield Route(trainer.ref_model, engines[1], [autocast], within=contextlib.nullcontext)
+    elif is_peft_model(policy):
+        reference = "ref" if "ref" in policy.peft_config else None
+        yield Route(policy, engines[0], [autocast], within=lambda: use_adapter(policy, reference))
 
 
 def _reason_by_settings(trainer: Any) -> str | None:
@@ -211,6 +137,14 @@ def _reason_by_settings(trainer: Any) -> str | None:
         (
             any(a.is_prompt_learning for a in adapters.values()),
             "prompt-learning adapters prepend tokens of their own",
+        ),
+        (
+            any(getattr(a, "alora_invocation_tokens", None) for a in adapters.values()),
+            "activated LoRA starts at a place in each row",
+        ),
+        (
+            bool(args.neftune_noise_alpha),
+            "NEFTune noise is on, and a shared prompt can have only one draw of it",
         ),
         (bool(dropping), "dropout is on, and a shared prompt can have only one dropout mask"),
         (bool(getattr(config, "attention_dropout", 0.0)), "the model's config has attention dropout"),

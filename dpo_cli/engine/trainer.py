@@ -10,8 +10,8 @@ key leaves out `ld_alpha` and truncation.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +19,10 @@ import transformers
 import trl
 from datasets import Dataset
 from trl import DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from dpo_cli.engine.length_scaled_rope import length_limit
+from dpo_cli.engine.packed_forward import ForwardCounts
 from dpo_cli.engine.reference_cache import (
     ReferenceCache,
     Truncation,
@@ -27,6 +30,7 @@ from dpo_cli.engine.reference_cache import (
     model_code,
     model_key,
     pair_key,
+    reference_is_trained,
     reference_weights,
 )
 from dpo_cli.engine.shared_prefix import ENGINE_VERSION, install_shared_prefix
@@ -34,13 +38,19 @@ from dpo_cli.engine.trial import matmul_precision
 from dpo_cli.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 REFERENCE_TOKENS = 8192
 """Tokens of one reference forward: enough to keep the processor busy, less memory than a training step takes."""
 
 REFERENCE_PAIRS = 256
+
+TOKENS = ["prompt_ids", "chosen_ids", "rejected_ids"]
+"""Columns of a tokenized pair."""
+
+Scores = tuple[float, float]
+"""Log-probabilities of chosen and rejected."""
 
 SAVE_SECONDS = 180.0
 """How often references are written to disk while they are computed: a million pairs take some seconds to write."""
@@ -55,11 +65,14 @@ class SharedPrefixTrainer(DPOTrainer):
         cache_folder: Where reference log-probabilities are kept; None is `reference.cache_folder()`.
         on_reference: Called with (pairs done, pairs to do) while references are computed.
         notice: Called with a sentence the user should see (a damaged cache file, for instance).
+        on_handover: Called with a sentence and the step when batches go to TRL's forward although the engine is in place;
+            once for each reason.
         **kwargs: TRL's.
 
     Attributes:
         engine: What runs: `shared-prefix` or `trl`.
         fallback_reason: Why `trl` runs although `shared-prefix` was asked for; None otherwise.
+        forwards: Which forward answered how often, while the engine is in place.
         references_computed: Distinct pairs whose reference was computed in this run.
         references_found: Distinct pairs whose reference was found on disk.
     """
@@ -71,12 +84,16 @@ class SharedPrefixTrainer(DPOTrainer):
         cache_folder: Path | None = None,
         on_reference: Callable[[int, int], None] | None = None,
         notice: Callable[[str], None] | None = None,
+        on_handover: Callable[[str, int], None] | None = None,
         **kwargs: Any,
     ) -> None:
         self.engine = engine
         self.fallback_reason: str | None = None
         self.references_computed = self.references_found = 0
+        self._reference_keys: dict[tuple[str, int], str] = {}
+        self.forwards = ForwardCounts(on_handover=self._say_handover)
         self._cache_folder, self._on_reference, self._notice = cache_folder, on_reference, notice
+        self._on_handover = on_handover
         self._engine_decided = False
         super().__init__(*args, **kwargs)
         self._decide_engine()
@@ -87,9 +104,17 @@ class SharedPrefixTrainer(DPOTrainer):
             return
         self._engine_decided = True
         if self.engine == "shared-prefix":
-            self.fallback_reason = install_shared_prefix(self)
+            self.fallback_reason = install_shared_prefix(self, self.forwards)
             if self.fallback_reason is not None:
                 self.engine = "trl"
+
+    def _say_handover(self, reason: str, for_good: bool) -> None:
+        """Say that batches go to TRL's forward although the engine is in place."""
+        if for_good:
+            self.engine, self.fallback_reason = "trl", reason
+        if self._on_handover is not None:
+            which = "From here on training uses" if for_good else "Some batches go through"
+            self._on_handover(f"{which} TRL's own forward: {reason}.", self.state.global_step)
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         """Add `ref_chosen_logps` and `ref_rejected_logps`, from disk where they are known."""
@@ -101,33 +126,87 @@ class SharedPrefixTrainer(DPOTrainer):
                 hint="Start training without torchrun and accelerate launch.",
             )
         self._decide_engine()
-        truncation = Truncation(self.args.max_length, self.args.truncation_mode)
-        columns = dataset.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"]).to_dict()
+        reason = self._reason_not_to_store(dataset)
+        if reason is None:
+            references = self._stored_references(dataset, batch_size)
+        else:
+            self._say(f"Reference log-probabilities are not kept: {reason}.")
+            references = self._references_in_order(dataset, batch_size)
+        for column, side in (("ref_chosen_logps", 0), ("ref_rejected_logps", 1)):
+            dataset = dataset.add_column(column, [scores[side] for scores in references])
+        return dataset
+
+    def _say(self, sentence: str) -> None:
+        if self._notice is not None:
+            self._notice(sentence)
+
+    def _reason_not_to_store(self, dataset: Dataset) -> str | None:
+        """Why a pair's reference would be another one in another batch or run; None where the pair determines it."""
+        collator = self.data_collator
+        if type(collator) is not DataCollatorForPreference:
+            return f"{type(collator).__name__} decides what the model is shown"
+        limit = length_limit(self._reference_model)
+        if limit is None:
+            return None
+        longest = max(
+            max(len(chosen), len(rejected)) + len(prompt)
+            for prompt, chosen, rejected in zip(*(dataset[name] for name in TOKENS), strict=True)
+        )
+        if min(longest, collator.max_length or longest) <= limit:
+            return None
+        return f"beyond {limit} tokens the model's positions depend on the longest row of a batch"
+
+    @property
+    def _reference_model(self) -> Any:
+        return self.model if self.ref_model is None else self.ref_model
+
+    def _references_in_order(self, dataset: Dataset, batch_size: int) -> list[Scores]:
+        """References of the batches that TRL would make of a data set."""
+        found: list[Scores] = []
+        with _evaluating(self._reference_model):
+            for start in range(0, len(dataset), batch_size):
+                rows = [dataset[i] for i in range(start, min(start + batch_size, len(dataset)))]
+                found += self._reference_scores(rows)
+                if self._on_reference is not None:
+                    self._on_reference(len(found), len(dataset))
+        self.references_computed += len(found)
+        return found
+
+    def _stored_references(self, dataset: Dataset, batch_size: int) -> list[Scores]:
+        """References of single pairs, from disk where they are known."""
+        collator = self.data_collator
+        truncation = Truncation(collator.max_length, collator.truncation_mode)
+        columns = dataset.select_columns(TOKENS).to_dict()
         pairs = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         keys = [pair_key(pair, truncation) for pair in pairs]
-        cache = ReferenceCache(self._reference_key, self._cache_folder, self._notice)
-        known = cache.load()
+        known = self._reference_cache(self.engine).load()
         missing = {key: index for index, key in enumerate(keys) if key not in known}
         self.references_computed += len(missing)
         self.references_found += len(known.keys() & set(keys))
         if missing:
-            known |= self._compute_references(
-                [pairs[i] for i in missing.values()], list(missing), batch_size, cache
-            )
-        for column, side in (("ref_chosen_logps", 0), ("ref_rejected_logps", 1)):
-            dataset = dataset.add_column(column, [known[key][side] for key in keys])
-        return dataset
+            known |= self._compute_references([pairs[i] for i in missing.values()], list(missing), batch_size)
+        return [known[key] for key in keys]
 
-    @cached_property
-    def _reference_key(self) -> str:
-        """The key of the reference, which does not change while this trainer lives: its weights are read once."""
-        model = self.model if self.ref_model is None else self.ref_model
+    def _reference_cache(self, engine: str) -> ReferenceCache:
+        """Where the references that an engine computes are kept.
+
+        A reference does not change while this trainer lives, and its weights are read once, unless training reaches
+        them: LoRA with `bias="all"` trains biases of the base.
+        """
+        model = self._reference_model
+        step = self.state.global_step if reference_is_trained(model) else 0
+        if (engine, step) not in self._reference_keys:
+            self._reference_keys[engine, step] = self._reference_key(engine)
+        return ReferenceCache(self._reference_keys[engine, step], self._cache_folder, self._notice)
+
+    def _reference_key(self, engine: str) -> str:
+        model = self._reference_model
         adapters = getattr(model, "peft_config", {})
         circumstances = {
             "ld_alpha": self.ld_alpha,
             "precision": [self.accelerator.mixed_precision, matmul_precision(self.accelerator.device.type)],
             "device": self.accelerator.device.type,
-            "engine": [self.engine, ENGINE_VERSION if self.engine == "shared-prefix" else None],
+            "engine": [engine, ENGINE_VERSION if engine == "shared-prefix" else None],
             "versions": [torch.__version__, transformers.__version__, trl.__version__],
             "code": model_code(model.get_base_model() if adapters else model),
             "adapter": adapters["ref"].to_dict() if "ref" in adapters else None,
@@ -135,35 +214,60 @@ class SharedPrefixTrainer(DPOTrainer):
         return model_key(reference_weights(model), model.config.to_dict(), circumstances)
 
     def _compute_references(
-        self, pairs: list[dict[str, list[int]]], keys: list[bytes], batch_size: int, cache: ReferenceCache
-    ) -> dict[bytes, tuple[float, float]]:
+        self, pairs: list[dict[str, list[int]]], keys: list[bytes], batch_size: int
+    ) -> dict[bytes, Scores]:
         """Score pairs with the reference, in groups of similar length, and keep what is done on disk."""
         lengths = [len(p["prompt_ids"]) + max(len(p["chosen_ids"]), len(p["rejected_ids"])) for p in pairs]
-        limit = self.args.max_length or max(lengths)
+        limit = self.data_collator.max_length or max(lengths)
         most = REFERENCE_PAIRS if self.engine == "shared-prefix" else batch_size
         groups = batches_by_length([min(n, limit) for n in lengths], REFERENCE_TOKENS, most)
-        model = self.model if self.ref_model is None else self.ref_model
-        found: dict[bytes, tuple[float, float]] = {}
-        training, saved = model.training, time.monotonic()
-        model.eval()
-        try:
-            for group in groups:
-                batch = self.data_collator([pairs[i] for i in group])
-                batch = {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
-                chosen, rejected = (side.float().cpu() for side in self.compute_ref_log_probs(model, batch))
-                if not bool(torch.isfinite(chosen + rejected).all()):
-                    raise TrainingError(
-                        "The reference model's log-probabilities are not finite.",
-                        hint="Check the model's weights, or train in fp32 (dtype).",
-                    )
-                scores = zip(chosen.tolist(), rejected.tolist(), strict=True)
-                found |= dict(zip([keys[i] for i in group], scores, strict=True))
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    cache.add(found)
-                    saved = time.monotonic()
-                if self._on_reference is not None:
-                    self._on_reference(len(found), len(pairs))
-        finally:
-            model.train(training)
-            cache.add(found)  # also what an interrupted run has computed
-        return found
+        by_engine: dict[str, dict[bytes, Scores]] = {"shared-prefix": {}, "trl": {}}
+
+        def keep() -> None:
+            for engine, entries in by_engine.items():
+                if entries:
+                    self._reference_cache(engine).add(entries)
+
+        done, saved = 0, time.monotonic()
+        with _evaluating(self._reference_model):
+            try:
+                for group in groups:
+                    left, packed = self.forwards.handed_over.total(), self.forwards.packed
+                    scores = self._reference_scores([pairs[i] for i in group])
+                    ours = self.forwards.packed > packed and self.forwards.handed_over.total() == left
+                    entries = zip([keys[i] for i in group], scores, strict=True)
+                    by_engine["shared-prefix" if ours else "trl"].update(entries)
+                    done += len(group)
+                    if time.monotonic() - saved > SAVE_SECONDS:
+                        keep()
+                        saved = time.monotonic()
+                    if self._on_reference is not None:
+                        self._on_reference(done, len(pairs))
+            finally:
+                keep()  # also what an interrupted run has computed
+        return by_engine["shared-prefix"] | by_engine["trl"]
+
+    def _reference_scores(self, rows: list[dict[str, Any]]) -> list[Scores]:
+        """References of the pairs of one batch."""
+        batch = self.data_collator(rows)
+        device = self.accelerator.device
+        batch = {name: x.to(device) if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
+        sides = self.compute_ref_log_probs(self._reference_model, batch)
+        chosen, rejected = (side.float().cpu() for side in sides)
+        if not bool(torch.isfinite(chosen + rejected).all()):
+            raise TrainingError(
+                "The reference model's log-probabilities are not finite.",
+                hint="Check the model's weights, or train in fp32 (dtype).",
+            )
+        return list(zip(chosen.tolist(), rejected.tolist(), strict=True))
+
+
+@contextlib.contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Switch a model to evaluation, and back to what it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

@@ -1,9 +1,10 @@
-"""The trial: TRL's forward and the engine's score the same small made-up pairs, and must agree.
+"""The trial: TRL's forward and the engine's score the same small pairs, and must agree.
 
-Tried is what training does: rows on both sides of `SHORT_ROW`, a window that ends within a row, the
-backward pass, training mode, and mixed precision beside full precision. It runs before the first step
-of every run, so the pairs are few and short, and of the backward pass only the gradients of the
-embedded tokens are compared: they have come through every layer, and no gradient of a weight is stored.
+Tried is what training does, the way the trainer does it: policy and reference called from the outside, adapters
+included, with TRL's own arguments; rows on both sides of `SHORT_ROW`, padding, windows and position limits that end
+within a row, the backward pass, training mode, and mixed precision beside full precision. It runs before the first
+step of every run, so the pairs are few and short, and of the backward pass only the gradients of the embedded tokens
+are compared: they have come through every layer, and no gradient of a weight is stored.
 """
 
 # ruff: noqa: ANN401 - transformers' models are Any to mypy
@@ -12,22 +13,32 @@ from __future__ import annotations
 
 import contextlib
 import traceback
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dpo_cli.engine.length_scaled_rope import narrowed, state_kept
 from dpo_cli.engine.packing import IGNORED_LABEL
 from dpo_cli.engine.segment_attention import SHORT_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from dpo_cli.engine.packed_forward import PackedForward
+
 PROMPT = 5
 SHORT, LONG = 16, SHORT_ROW + 2
 """Tokens of the longest row of each trial; the last token is not fed, so `LONG` is just above `SHORT_ROW`."""
 
+PADDING = 2
+"""Columns of padding behind the longest row, as collators add them."""
+
 WINDOW = 5
 """Sliding windows are tried this narrow, whatever their width: the rows of the trial are short."""
+
+WEIGHT = 0.02
+"""Standard deviation that new adapters get for the trial: as they come, they are zero and nothing of them shows."""
 
 TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3
 """In full precision: of each log-probability (absolute and relative), and of the gradients' norm (relative)."""
@@ -36,47 +47,77 @@ COARSE_TOLERANCE, COARSE_GRADIENT_TOLERANCE, COARSE_SHARE = 5e-2, 0.5, 0.1
 """The same in lower precision, where a share of the tokens may differ more: rounding can choose another expert."""
 
 
-def reason_by_trial(
-    model: Any, before: Any, contexts: Sequence[Callable[[], contextlib.AbstractContextManager[Any]]]
-) -> str | None:
-    """Let both forwards score made-up pairs.
+@dataclass(frozen=True)
+class Route:
+    """A way on which TRL asks for token scores.
 
-    Args:
-        model: A causal LM with the engine's forward in place.
-        before: The forward it had before, TRL's.
-        contexts: Functions that return the contexts to try in, such as autocast; one that changes nothing about
-            the arithmetic is passed over.
+    Attributes:
+        call: What TRL calls: the outermost model.
+        engine: The engine inside of it.
+        contexts: Functions that return the contexts to try in, such as autocast; one that changes nothing about the
+            arithmetic is passed over.
+        within: A function that returns the context which makes the model a reference; None for a policy, whose
+            backward pass is tried too.
+        arguments: What TRL passes besides a batch.
+    """
+
+    call: Any
+    engine: PackedForward
+    contexts: Sequence[Callable[[], contextlib.AbstractContextManager[Any]]]
+    within: Callable[[], contextlib.AbstractContextManager[Any]] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+def reason_by_trial(route: Route) -> str | None:
+    """Let both forwards score made-up pairs.
 
     Returns:
         Why the engine cannot be used on this model, or None if it can: a difference, random numbers in the
         forward, or an error. An error of the engine's own code that no model could cause is raised.
     """
-    training, devices = model.training, [model.device] if model.device.type == "cuda" else []
+    model = route.engine.model
+    modes = [(module, "training", module.training) for module in route.call.modules()]
+    learns = route.within is None
     reason: str | None = None
-    # Reentrant checkpointing cannot be asked for one gradient; what it changes is memory, not numbers.
-    checkpointed = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
     tried: set[torch.dtype] = set()
-    model.train()
     try:
-        with (
-            torch.random.fork_rng(devices=devices),
-            _for_a_while([(module, "gradient_checkpointing", False) for module in checkpointed]),
-        ):
-            for context in contexts:
+        with _no_trace(model), route.engine.on_trial(), _for_a_while(modes), contextlib.ExitStack() as stack:
+            route.call.train(learns)
+            stack.enter_context(_filled_with_noise(route.call) if route.within is None else route.within())
+            for context in route.contexts:
                 with context():
                     arithmetic = _arithmetic(model)
                     if reason is None and arithmetic not in tried:
                         tried.add(arithmetic)
-                        reason = _difference(model, before, coarse=arithmetic != torch.float32)
-    except (TypeError, RuntimeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-    except (ValueError, AttributeError, LookupError) as error:
-        if _is_ours(error):
-            raise
-        reason = f"{type(error).__name__}: {error}"
-    finally:
-        model.train(training)
+                        reason = _difference(route, coarse=arithmetic != torch.float32)
+    except (TypeError, RuntimeError, ValueError, AttributeError, LookupError) as error:
+        reason = _in_words(error)
     return None if reason is None else f"{model.config.get_text_config().model_type}: {reason}"
+
+
+def first_difference(
+    model: Any, theirs: Callable[[], torch.Tensor], ours: Callable[[], torch.Tensor]
+) -> str | None:
+    """Whether two ways to score a batch give the same log-probabilities here and now.
+
+    Args:
+        model: The model that both call.
+        theirs: TRL's way.
+        ours: The engine's.
+
+    Returns:
+        The difference in words, or None. Nothing is left behind: no random number is drawn, no gradient kept.
+    """
+    try:
+        with _no_trace(model), torch.no_grad():
+            with state_kept(model):
+                expected = theirs()
+            with state_kept(model):
+                found = ours()
+        gap = _gap(found.float(), expected.float(), coarse=_arithmetic(model) != torch.float32)
+    except (TypeError, RuntimeError, ValueError, AttributeError, LookupError) as error:
+        return _in_words(error)
+    return None if gap is None else f"the first batch differed from TRL's forward by {gap:.2g} {_UNIT}"
 
 
 def matmul_precision(device: str) -> str:
@@ -86,10 +127,31 @@ def matmul_precision(device: str) -> str:
     return "ieee" if chosen == "none" else chosen
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether an error was raised by a line of this package, not by one of the model's."""
+_UNIT = "in a token's log-probability"
+
+
+@contextlib.contextmanager
+def _no_trace(model: Any) -> Iterator[None]:
+    """Draw no random number that training would draw, and checkpoint nothing.
+
+    Reentrant checkpointing cannot be asked for one gradient; what it changes is memory, not numbers.
+    """
+    devices = [model.device] if model.device.type == "cuda" else []
+    checkpointed = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
+    with (
+        torch.random.fork_rng(devices=devices),
+        _for_a_while([(module, "gradient_checkpointing", False) for module in checkpointed]),
+    ):
+        yield
+
+
+def _in_words(error: Exception) -> str:
+    """An error as a reason; one that a line of this package raised, and no model could cause, is raised again."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return str(frames[-1].f_globals.get("__name__", "")).partition(".")[0] == __name__.partition(".")[0]
+    package = str(frames[-1].f_globals.get("__name__", "")).partition(".")[0]
+    if package == __name__.partition(".")[0] and not isinstance(error, (TypeError, RuntimeError)):
+        raise error
+    return f"{type(error).__name__}: {error}"
 
 
 def _arithmetic(model: Any) -> torch.dtype:
@@ -101,43 +163,65 @@ def _arithmetic(model: Any) -> torch.dtype:
     return torch.bfloat16 if dtype == torch.float32 and matmul_precision(kind) in ("tf32", "bf16") else dtype
 
 
-def _difference(model: Any, before: Any, *, coarse: bool) -> str | None:
+def _difference(route: Route, *, coarse: bool) -> str | None:
     """What the two forwards do not agree on in the context that is active, in words."""
-    config = model.config.get_text_config()
+    engine, learns = route.engine, route.within is None
+    config = engine.model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None) or LONG
-    batches = [_trial_batch(model, longest) for longest in (SHORT, LONG) if longest <= max(positions, SHORT)]
-    if _draws_lots(model, before, batches[0]):
+    batches = [
+        _trial_batch(engine, longest) | route.arguments
+        for longest in (SHORT, LONG)
+        if longest <= max(positions, SHORT)
+    ]
+    if learns and _draws_lots(route, batches[0]):
         return "dropout or other noise in the model's code, and a shared prompt can have only one draw of it"
-    trials: list[tuple[dict[str, Any], int | None]] = [(batch, None) for batch in batches]
+    trials: list[tuple[dict[str, Any], list[tuple[Any, str, Any]]]] = [(batch, []) for batch in batches]
     if isinstance(getattr(config, "sliding_window", None), int):
-        trials.append((batches[0], WINDOW))
-    for batch, window in trials:
-        with _for_a_while(_narrow_windows(model, config, window)):
-            expected, wanted_gradient = _scores_and_gradient(model, before, batch)
-            found, gradient = _scores_and_gradient(model, model.forward, batch)
-        gap = (found - expected).abs()
-        tolerance = COARSE_TOLERANCE if coarse else TOLERANCE
-        # Written so that a NaN on either side is a difference.
-        off = ~(gap <= tolerance * (1 + expected.abs()))
-        if off.float().mean() > (COARSE_SHARE if coarse else 0):
-            return (
-                f"a trial differed from TRL's forward by {float(gap.max()):.2g} in a token's log-probability"
-            )
+        trials.append((batches[0], _narrow_windows(engine.model, config)))
+    if engine.length_scaled:
+        trials.append((batches[0], narrowed(engine.model, SHORT - 1)))
+    for batch, changes in trials:
+        with _for_a_while(changes):
+            with engine.paused():
+                expected, wanted_gradient = _scores_and_gradient(route, batch)
+            before = engine.counts.packed
+            found, gradient = _scores_and_gradient(route, batch)
+        if engine.counts.packed == before:
+            return next(reversed(engine.counts.handed_over), "the model's forward is never called")
+        gap = _gap(found, expected, coarse=coarse)
+        if gap is not None:
+            return f"a trial differed from TRL's forward by {gap:.2g} {_UNIT}"
         error, size = float((gradient - wanted_gradient).norm()), float(wanted_gradient.norm())
         if not error <= (COARSE_GRADIENT_TOLERANCE if coarse else GRADIENT_TOLERANCE) * size:
             return f"a trial differed from TRL's backward pass by {error:.2g} in gradients of {size:.2g}"
     return None
 
 
-def _draws_lots(model: Any, before: Any, batch: dict[str, Any]) -> bool:
+def _gap(found: torch.Tensor, expected: torch.Tensor, *, coarse: bool) -> float | None:
+    """The largest difference of log-probabilities if there are too many or too large ones, else None."""
+    gap = (found - expected).abs()
+    tolerance = COARSE_TOLERANCE if coarse else TOLERANCE
+    # Written so that a NaN on either side is a difference.
+    off = ~(gap <= tolerance * (1 + expected.abs()))
+    return float(gap.max()) if off.float().mean() > (COARSE_SHARE if coarse else 0) else None
+
+
+def _draws_lots(route: Route, batch: dict[str, Any]) -> bool:
     """Whether TRL's forward depends on random numbers in training mode: dropout that is no `nn.Dropout`, for instance."""
-    with torch.no_grad():
-        state = _random_state(model.device)
-        once = before(**batch, fused_lm_head=True).log_probs
-        if torch.equal(state, _random_state(model.device)):
+    device = route.engine.model.device
+
+    def score() -> torch.Tensor:
+        with state_kept(route.engine.model):
+            scores: torch.Tensor = route.call(**batch, fused_lm_head=True).log_probs
+        return scores
+
+    with torch.no_grad(), route.engine.paused():
+        state = _random_state(device)
+        once = score()
+        if torch.equal(state, _random_state(device)):
             return False
         # Numbers were drawn; some models draw them and then drop nothing.
-        return not torch.equal(once, before(**batch, fused_lm_head=True).log_probs)
+        return not torch.equal(once, score())
 
 
 def _random_state(device: torch.device) -> torch.Tensor:
@@ -147,46 +231,60 @@ def _random_state(device: torch.device) -> torch.Tensor:
     return torch.cat(states)
 
 
-def _scores_and_gradient(
-    model: Any, forward: Any, batch: dict[str, Any]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _scores_and_gradient(route: Route, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities of a batch, and the gradient of a weighted sum of them.
 
     Args:
-        model: The model.
-        forward: The forward to call.
+        route: The way to call the model.
         batch: From `_trial_batch`.
 
     Returns:
         `[n]`, fp32, of the completion tokens in TRL's order; and `[m, h]`, fp32, with respect to what is added to the
-        embedding of each of the `m` distinct tokens.
+        embedding of each of the `m` distinct tokens. Of a reference the gradient is empty.
     """
+    model, learns = route.engine.model, route.within is None
     embedding = model.get_input_embeddings()
     tokens = batch["input_ids"].unique()
-    added = torch.zeros(len(tokens), embedding.weight.shape[1], device=tokens.device, requires_grad=True)
+    added: list[torch.Tensor] = []
 
     def add(_: Any, given: tuple[Any, ...], named: dict[str, Any], output: torch.Tensor) -> torch.Tensor:
         ids = next(iter((*given, *named.values())))
-        return output + added[torch.searchsorted(tokens, ids)].to(output.dtype)
+        added.append(torch.zeros(len(tokens), output.shape[-1], device=output.device, requires_grad=learns))
+        return output + added[0][torch.searchsorted(tokens, ids)].to(output.dtype)
 
     handle = embedding.register_forward_hook(add, with_kwargs=True)
     try:
-        with torch.enable_grad():
-            log_probs = forward(**batch, fused_lm_head=True).log_probs
+        with torch.set_grad_enabled(learns), state_kept(model):
+            log_probs = route.call(**batch, fused_lm_head=True).log_probs
             scores = log_probs[batch["labels"][:, 1:] != IGNORED_LABEL].float()
+            if not learns:
+                return scores, scores.new_zeros(0)
             weights = torch.linspace(-1, 2, len(scores), device=scores.device)
-            (gradient,) = torch.autograd.grad((scores * weights).sum(), added)
+            (gradient,) = torch.autograd.grad((scores * weights).sum(), added[0])
     finally:
         handle.remove()
     return scores.detach(), gradient
 
 
-def _narrow_windows(model: Any, config: Any, window: int | None) -> list[tuple[Any, str, Any]]:
-    """The attributes to set for sliding windows of `window` tokens; none for None."""
-    if window is None:
-        return []
+@contextlib.contextmanager
+def _filled_with_noise(model: torch.nn.Module) -> Iterator[None]:
+    """Give trained weights that are all zero a value, so that it shows what they would do."""
+    empty = [p for p in model.parameters() if p.requires_grad and p.dim() > 1 and not bool(p.any())]
+    with torch.no_grad():
+        for parameter in empty:
+            parameter.normal_(std=WEIGHT)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter in empty:
+                parameter.zero_()
+
+
+def _narrow_windows(model: Any, config: Any) -> list[tuple[Any, str, Any]]:
+    """The attributes to set for sliding windows of `WINDOW` tokens."""
     layers = [m for m in model.modules() if isinstance(getattr(m, "sliding_window", None), int)]
-    less = config.sliding_window - window  # a few layers count the window from one on
+    less = config.sliding_window - WINDOW  # a few layers count the window from one on
     return [(holder, "sliding_window", holder.sliding_window - less) for holder in (config, *layers)]
 
 
@@ -199,17 +297,21 @@ def _for_a_while(changes: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
             setattr(holder, name, value)
         yield
     finally:
-        for holder, name, value in before:
+        for holder, name, value in reversed(before):
             setattr(holder, name, value)
 
 
-def _trial_batch(model: Any, longest: int) -> dict[str, Any]:
-    """Two pairs of 9 to `longest` arbitrary tokens: a common beginning, none at all, different lengths."""
+def _trial_batch(engine: PackedForward, longest: int) -> dict[str, Any]:
+    """Two pairs of 9 to `longest` arbitrary tokens: a common beginning, none at all, different lengths, padding."""
+    model = engine.model
     vocabulary = model.get_output_embeddings().weight.shape[0]
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, vocabulary, (4, longest), generator=generator)
     ids[2, : longest // 2 + 1] = ids[0, : longest // 2 + 1]
-    lengths, places = torch.tensor([longest, 9, longest - 3, 15]), torch.arange(longest)
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or longest + PADDING
+    padding = 0 if engine.length_scaled else max(0, min(PADDING, positions - longest))
+    ids = torch.nn.functional.pad(ids, (0, padding))
+    lengths, places = torch.tensor([longest, 9, longest - 3, 15]), torch.arange(longest + padding)
     mask = (places < lengths[:, None]).long()
     labels = ids.masked_fill((places < PROMPT) | (mask == 0), IGNORED_LABEL)
     device = model.get_input_embeddings().weight.device

@@ -5,7 +5,6 @@ Everything after this works on folders. Nothing here imports torch.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, user_path
 from dpo_cli.errors import ModelError, first_line
+from dpo_cli.hub import HUB_ID, HubRepository
 from dpo_cli.models.folder import (
     READ,
     check_files,
@@ -21,9 +21,6 @@ from dpo_cli.models.folder import (
     read_object,
     refuse_training,
 )
-
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-"""What a hub id looks like."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,9 @@ def _locate(name: str, revision: str | None, options: _Options) -> LocatedModel:
         raise ModelError(
             f"{name or path}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'."
         )
-    return _in_folder(name, _fetch(name, revision, fetch=options.fetch), revision, options)
+    return _in_folder(
+        name, HubRepository(name, "model", revision).fetch_all(READ, ask=options.fetch), revision, options
+    )
 
 
 def require_trainable(located: LocatedModel) -> None:
@@ -183,37 +182,3 @@ def _base_of_adapter(name: str, folder: Path, options: _Options) -> LocatedModel
     except ModelError as error:
         hint = error.hint if options.base else f"{error.hint} If it has moved, name it with --base.".strip()
         raise ModelError(f"{name}: its base model: {error.message}", hint=hint) from None
-
-
-def _fetch(name: str, revision: str | None, *, fetch: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    local_way = "Give a folder with the model instead, or 'embedded', the small model that ships with dpo."
-    try:
-        return Path(
-            snapshot_download(
-                name, revision=revision, allow_patterns=READ, etag_timeout=4, local_files_only=not fetch
-            )
-        )
-    except GatedRepoError:
-        raise ModelError(
-            f"{name}: is gated on the hub", hint="Ask for access on its page, then `hf auth login`."
-        ) from None
-    except RevisionNotFoundError:
-        raise ModelError(f"{name}: has no revision {revision} on the hub") from None
-    except RepositoryNotFoundError:
-        raise ModelError(
-            f"{name}: no such folder here, and no such model on the hub", hint=local_way
-        ) from None
-    except LocalEntryNotFoundError:
-        why = "the hub cannot be reached" if fetch else "it has not been fetched from the hub"
-        raise ModelError(f"{name}: no such folder here, and {why}", hint=local_way) from None
-    except HfHubHTTPError as error:
-        raise ModelError(f"{name}: the hub answered {error.response.status_code}", hint=local_way) from None

@@ -193,6 +193,11 @@ class CollapseCallback(TrainerCallback):
         if isinstance(event, StepLogged) and self.reason is None:
             self._promote(event)
 
+    def warn(self, message: str, step: int) -> None:
+        """Say that batches do not run on the engine that was asked for."""
+        self.warnings.append(Warned("engine", message, "", step))
+        self.on_event(self.warnings[-1])
+
     def on_train_begin(
         self,
         args: TrainingArguments,

@@ -60,6 +60,8 @@ class TrainingResult:
         stopped_early: Why the run was ended before its last step, and what was kept; else None.
         warnings: What looked wrong on the way.
         fallback_reason: Why the engine is not the one that was asked for; None when it is.
+        engine_forwards: Batches that the engine scored, of the policy and of the reference.
+        trl_forwards: Batches that went to TRL's forward although the engine was in place, by reason.
     """
 
     steps: int
@@ -73,6 +75,8 @@ class TrainingResult:
     stopped_early: str | None = None
     warnings: list[Warned] = field(default_factory=list)
     fallback_reason: str | None = None
+    engine_forwards: int = 0
+    trl_forwards: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The figures without the history, for `--json` and for the run's files."""
@@ -252,6 +256,12 @@ class DPOTrainerWrapper:
                 events.run = replace(run, engine=trainer.engine, note=note)
                 trainer.train()
             seconds = time.perf_counter() - events.started
+            forwards = trainer.forwards
+            for reason, count in forwards.handed_over.items():
+                total = forwards.packed + forwards.handed_over.total()
+                collapse.warn(
+                    f"{count} of {total} forwards were TRL's own: {reason}.", trainer.state.global_step
+                )
             policy = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
             self._policy = (policy, self.tokenizer)
             stopped = collapse.restore(self.model)
@@ -270,6 +280,8 @@ class DPOTrainerWrapper:
             stopped_early=stopped,
             warnings=collapse.warnings,
             fallback_reason=trainer.fallback_reason,
+            engine_forwards=forwards.packed,
+            trl_forwards=dict(forwards.handed_over),
         )
         self.on_event(RunFinished(self.result.steps, seconds, self.result.metrics, stopped))
         return self.result
@@ -308,6 +320,7 @@ class DPOTrainerWrapper:
                     Progress("reference log-probabilities", done, total)
                 ),
                 notice=lambda text: self.on_event(Warned("reference-cache", text, "", 0)),
+                on_handover=collapse.warn,
             )
         except (ValueError, NotImplementedError) as error:
             if not _said_by_trl(error):

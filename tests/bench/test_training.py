@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from engine.parity import make_model, train
 from dpo_cli.bench import training as bench
 from dpo_cli.bench.floor import matmul_rate, useful_flops
 from dpo_cli.bench.training import CACHED, OURS, STOCK, run_bench, run_worker
-from dpo_cli.bench.worker import WorkerResult, WorkerSpec
+from dpo_cli.bench.worker import WorkerResult, WorkerSpec, _who_computed
+from dpo_cli.engine.packed_forward import ForwardCounts
 from dpo_cli.errors import TrainingError
 from dpo_cli.report.bench import spread
 
@@ -109,6 +111,19 @@ def test_useful_operations_are_those_counted_by_hand(tmp_path):
 
 def test_the_rate_is_a_rate():
     assert 1e6 < matmul_rate(torch.float32, torch.device("cpu"), seconds=0.0) < 1e16
+
+
+def test_a_measurement_names_the_forwards_it_took():
+    def found(packed, left=None, reason=None):
+        counts = ForwardCounts(packed)
+        counts.handed_over.update(left or {})
+        return SimpleNamespace(fallback_reason=reason, forwards=counts)
+
+    assert not _who_computed(found(3), steps=3)
+    assert _who_computed(found(0, reason="dropout"), steps=3) == "dropout"
+    assert "2 batches: odd ones" in _who_computed(found(1, {"odd ones": 2}), steps=3)
+    with pytest.raises(TrainingError, match="2 batches in 3 steps"):
+        _who_computed(found(2), steps=3)
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def test_help_names_every_command_and_imports_nothing_heavy():
     assert done.returncode == 0
     assert imported(done) == "[]"
     for command in ("identity-shift", "train", "test", "compare", "check", "bench"):
-        assert f"│ {command} " in done.stdout
+        assert f"\n  {command} " in done.stdout
 
 
 def test_the_probe_for_heavy_modules_can_fail():

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -157,19 +156,32 @@ def test_check_and_train_through_the_hub(hub, tmp_path):
     assert "no such model on the hub" in again.stderr
 
 
-@pytest.mark.parametrize("how", ["refused", "silent", "no name"])
+UNREACHABLE = """
+import time
+from dpo_cli.config import DataConfig
+from dpo_cli.data.load import load_pairs
+from dpo_cli.errors import UserError
+from dpo_cli.models.locate import locate_model
+for find in (lambda: load_pairs(DataConfig(dataset='me/pairs')), lambda: locate_model('me/pairs')):
+    start = time.perf_counter()
+    try:
+        find()
+    except UserError as error:
+        print(error)
+    print(time.perf_counter() - start)
+"""
+
+
+@pytest.mark.parametrize("how", ["refused", "silent", "no name", "no address"])
 def test_without_a_network_there_is_an_answer_in_five_seconds(tmp_path, how):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         if how == "silent":
             silent.listen(1)  # takes the connection and never answers
-        endpoint = (
-            "http://no-such-host.invalid"
-            if how == "no name"
-            else f"http://127.0.0.1:{silent.getsockname()[1]}"
+        endpoint = {"no name": "http://no-such-host.invalid", "no address": "nonsense"}.get(
+            how, f"http://127.0.0.1:{silent.getsockname()[1]}"
         )
-        script = "import sys, time; from dpo_cli.config import DataConfig; from dpo_cli.data.load import load_pairs\nfrom dpo_cli.errors import DataError\nstart = time.perf_counter()\n"
-        script += "try: load_pairs(DataConfig(dataset='me/pairs'))\nexcept DataError as error: print(error)\nprint(time.perf_counter() - start)"
+        script = UNREACHABLE
         environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
         done = subprocess.run(
             [sys.executable, "-c", script],
@@ -180,11 +192,13 @@ def test_without_a_network_there_is_an_answer_in_five_seconds(tmp_path, how):
             timeout=120,
         )
     assert done.returncode == 0, done.stderr
-    *message, seconds = done.stdout.splitlines()
-    assert "the hub cannot be reached" in message[0]
-    assert "hf download me/pairs" in message[1]
+    data, what_then, seconds, model, embedded, for_the_model = done.stdout.splitlines()
+    assert "no such file or folder here, and the hub cannot be reached" in data
+    assert "hf download me/pairs" in what_then
+    assert "no such folder here, and the hub cannot be reached" in model
+    assert "'embedded'" in embedded
     assert float(seconds) < 5
-    time.sleep(0)
+    assert float(for_the_model) < 5
 
 
 def test_offline_mode_names_the_local_way(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, set_seed
 from trl import DPOConfig, DPOTrainer
 
+from dpo_cli.engine.packed_forward import ForwardCounts
 from dpo_cli.engine.shared_prefix import install_shared_prefix
 
 VOCABULARY = 97
@@ -94,7 +95,21 @@ def pairs(count=12, seed=0, prompt=(3, 30), completion=(2, 25), common=0.5):
     return rows
 
 
-class Prepared(DPOTrainer):
+class Requests:
+    """Counts what TRL asks a model for: token scores of the policy, and of the reference."""
+
+    requests = 0
+
+    def compute_ref_log_probs(self, *args, **kwargs):
+        self.requests += 1
+        return super().compute_ref_log_probs(*args, **kwargs)
+
+    def _compute_loss(self, *args, **kwargs):
+        self.requests += 1 if self.precompute_ref_logps else 2
+        return super()._compute_loss(*args, **kwargs)
+
+
+class Prepared(Requests, DPOTrainer):
     """TRL's trainer on token ids that are ready."""
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
@@ -116,8 +131,12 @@ def train(model, rows, folder, *, engine, ref_model=None, peft_config=None, **se
         model=model, ref_model=ref_model, args=args, train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer(), peft_config=peft_config,
     )  # fmt: skip
-    reason = install_shared_prefix(trainer) if engine else None
+    counts, before = ForwardCounts(), trainer.requests  # TRL's own references are computed in its constructor
+    reason = install_shared_prefix(trainer, counts) if engine else None
     trainer.train()
+    if engine and reason is None:
+        assert (counts.packed, dict(counts.handed_over)) == (trainer.requests - before, {})
+        assert counts.packed >= settings.get("max_steps", 10)
     return trainer, [entry for entry in trainer.state.log_history if "loss" in entry], reason
 
 

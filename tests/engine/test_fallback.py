@@ -10,7 +10,7 @@ from peft import LoraConfig, PromptTuningConfig
 from transformers import AutoConfig, AutoModelForCausalLM
 from trl import DPOConfig
 
-from dpo_cli.engine import packing, segment_attention, shared_prefix
+from dpo_cli.engine import packed_forward, packing, segment_attention
 from dpo_cli.engine.segment_attention import PREFIX, SegmentAttention
 from dpo_cli.engine.shared_prefix import install_shared_prefix
 from dpo_cli.engine.trial import matmul_precision
@@ -177,8 +177,8 @@ def test_a_layout_that_leaks_between_siblings_is_found_by_trying(tmp_path, monke
         packed.row_index[2:] = packed.row_index[:2]
         return packed
 
-    shared_packing = shared_prefix.pack_pairs
-    monkeypatch.setattr(shared_prefix, "pack_pairs", leaky)
+    shared_packing = packed_forward.pack_pairs
+    monkeypatch.setattr(packed_forward, "pack_pairs", leaky)
     assert "differed" in fallback(tmp_path, make_model("llama"))
 
 

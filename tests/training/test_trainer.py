@@ -179,8 +179,11 @@ def test_dropout_in_new_adapters_takes_effect_and_only_there(tiny_model, pairs, 
 def test_without_dropout_in_adapters_the_engine_runs_and_there_is_no_reason(tiny_model, pairs, tmp_path):
     config = settings(tmp_path / "out", lora_rank=4, max_steps=1)
     result = DPOTrainerWrapper(str(tiny_model), train_dataset=pairs, training_config=config).train()
-    assert result.to_json()["engine"] == "shared-prefix"
-    assert result.to_json()["fallback_reason"] is None
+    found = result.to_json()
+    assert found["engine"] == "shared-prefix"
+    assert found["fallback_reason"] is None
+    assert found["engine_forwards"] >= 2  # the references, and the policy's step
+    assert found["trl_forwards"] == {}
 
 
 @pytest.mark.parametrize(("eval_steps", "computed"), [(None, [8]), (2, [8, 3])])

@@ -8,25 +8,17 @@ are read by our own readers, so that a value on the hub is the same value as in 
 from __future__ import annotations
 
 import re
-import threading
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.sources.containers import FILES, SPLITS, Files, Source, split_of, suffix_of
-from dpo_cli.errors import DataError, first_line
+from dpo_cli.errors import DataError
+from dpo_cli.hub import HubRepository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from huggingface_hub import DatasetInfo
-
-PATIENCE: Final = 3.0
-"""Seconds until the hub counts as out of reach: a missing network often does not say so."""
-
-_LOCAL_WAY: Final = (
-    "Give a local file or folder instead. On a machine with a network: hf download {name} --repo-type dataset"
-    " --local-dir DIR, then use DIR here."
-)
 
 
 def hub_source(name: str, *, split: str, config: str | None, revision: str | None) -> Source:
@@ -41,13 +33,14 @@ def hub_source(name: str, *, split: str, config: str | None, revision: str | Non
     Raises:
         DataError: No network, no such data set, revision, configuration or split, or nothing that can be read.
     """
-    info = _ask(name, revision)
-    files = [file.rfilename for file in info.siblings or []] or _list_files(name, str(info.sha))
+    info = HubRepository(name, "dataset", revision).dataset_info()
+    commit = HubRepository(name, "dataset", str(info.sha))
+    files = [file.rfilename for file in info.siblings or []] or commit.files()
     chosen = choose_files(name, files, _configs(info), split=split, config=config)
     unknown = [file for file in chosen if suffix_of(Path(file)) not in FILES]
     if unknown:
         return _through_datasets(name, str(info.sha), split=split, config=config)
-    paths = [_fetch(name, file, str(info.sha)) for file in chosen]
+    paths = [commit.fetch(file) for file in chosen]
     return Files(
         name, paths, split, {path: f"{name}/{file}" for path, file in zip(paths, chosen, strict=True)}
     )
@@ -90,7 +83,9 @@ def choose_files(
     )
     if not by_split.get(wanted):
         if not by_split:
-            raise DataError(f"{name}: the hub data set has no data files.", hint=_LOCAL_WAY.format(name=name))
+            raise DataError(
+                f"{name}: the hub data set has no data files.", hint=HubRepository(name, "dataset").local_way
+            )
         raise DataError(f"{name}: there is no split {split!r}; there are: {', '.join(sorted(by_split))}.")
     return by_split[wanted]
 
@@ -154,30 +149,6 @@ def _configs(info: DatasetInfo) -> list[dict[str, Any]]:
     return [one for one in configs or [] if isinstance(one, dict)]
 
 
-def _ask(name: str, revision: str | None) -> DatasetInfo:
-    from huggingface_hub import HfApi
-
-    return _patiently(name, revision, lambda: HfApi().dataset_info(name, revision=revision, timeout=PATIENCE))
-
-
-def _list_files(name: str, revision: str) -> list[str]:
-    from huggingface_hub import HfApi
-
-    files: list[str] = _patiently(
-        name, revision, lambda: list(HfApi().list_repo_files(name, repo_type="dataset", revision=revision))
-    )
-    return files
-
-
-def _fetch(name: str, file: str, revision: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    with _in_words(name, revision):
-        return Path(
-            hf_hub_download(name, file, repo_type="dataset", revision=revision, etag_timeout=PATIENCE)
-        )
-
-
 def _through_datasets(name: str, revision: str, *, split: str, config: str | None) -> Source:
     """Kinds of files that we do not read ourselves (`.zip`, `.zst`, ...) are left to `datasets`."""
     from datasets import load_dataset
@@ -188,65 +159,3 @@ def _through_datasets(name: str, revision: str, *, split: str, config: str | Non
         return Held(name, load_dataset(name, config, split=split, revision=revision))
     except (OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{name}: cannot be read by `datasets`: {error}") from error
-
-
-def _patiently(name: str, revision: str | None, ask: Callable[[], Any]) -> Any:  # noqa: ANN401 - the hub's answer
-    """Ask the hub in a thread: looking up a name can hang for longer than any timeout that a request takes."""
-    answer: list[Any] = []
-    failure: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            answer.append(ask())
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that waits
-            failure.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    with _in_words(name, revision):
-        if failure:
-            raise failure[0]
-        if not answer:
-            raise TimeoutError
-    return answer[0]
-
-
-class _in_words:  # noqa: N801 - a context manager, read as a phrase
-    """Turns what the hub's client raises into an error that says what to do."""
-
-    def __init__(self, name: str, revision: str | None) -> None:
-        self._name = name
-        self._revision = revision
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Raise the DataError that belongs to an error of the hub's client."""
-        if error is None:
-            return
-        found = self._error(error)
-        if found is not None:
-            raise found from error
-
-    def _error(self, error: BaseException) -> DataError | None:
-        from httpx2 import HTTPError
-        from huggingface_hub import errors
-
-        here, local = "no such file or folder here", _LOCAL_WAY.format(name=self._name)
-        # From the particular to the general: the first that fits is said.
-        table: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str, str], ...] = (
-            (
-                errors.GatedRepoError,
-                "is gated on the hub",
-                "Ask for access on its page, then run `hf auth login`.",
-            ),
-            (errors.RevisionNotFoundError, f"has no revision {self._revision!r} on the hub", ""),
-            (errors.RepositoryNotFoundError, f"{here}, and no such data set on the hub", local),
-            (errors.HFValidationError, f"{here}, and no name that the hub could have", ""),
-            (errors.HfHubHTTPError, f"the hub refused: {first_line(error)}", local),
-            ((OSError, HTTPError), f"{here}, and the hub cannot be reached", local),
-        )
-        found = next(((what, hint) for kind, what, hint in table if isinstance(error, kind)), None)
-        return DataError(f"{self._name}: {found[0]}.", hint=found[1]) if found else None

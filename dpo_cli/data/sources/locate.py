@@ -12,7 +12,7 @@ from dpo_cli.data.sources.containers import FILES, Source, local_source, suffix_
 from dpo_cli.data.sources.hub import hub_source
 from dpo_cli.data.sources.saved import Held
 from dpo_cli.errors import DataError, first_line
-from dpo_cli.models.locate import HUB_ID
+from dpo_cli.hub import HUB_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
