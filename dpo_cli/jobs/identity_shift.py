@@ -9,7 +9,7 @@ from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, apply_preset
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.files import write_pairs, write_run_files
 from dpo_cli.jobs.stages import Stages
-from dpo_cli.models.locate import locate_model, read_preset
+from dpo_cli.models.locate import locate_policy, read_preset
 from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in
 from dpo_cli.synthesis.template_name import TemplateRename, rename_in_template
 from dpo_cli.text.questions import Question, read_questions, shipped_questions
@@ -80,7 +80,7 @@ def identity_shift(
     """
     refuse_several_processes()
     require_trackers(config.report_to)
-    located = locate_model(config.model, revision=config.model_revision)
+    located = locate_policy(config)
     preset, origin = read_preset(located, config.command, lora=config.lora_rank is not None)
     config, preset = apply_preset(config, preset, origin)
     asked = _questions(config)
@@ -100,7 +100,7 @@ def identity_shift(
         from dpo_cli.training.trainer import DPOTrainerWrapper
     with folder, out_of_memory_in_words():
         with stages.stage("loading the model"):
-            loaded = load_policy(located, config)
+            loaded = load_policy(located, config, on_event=on_event)
         system_prompt = note_system_prompt(loaded[1], config, on_event)
         with stages.stage("asking who it is"):
             pairs = make_identity_pairs(

@@ -13,7 +13,7 @@ from dpo_cli.errors import ConfigError, OutputError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.files import write_run_files
 from dpo_cli.jobs.stages import Stages
-from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
+from dpo_cli.models.locate import LocatedModel, locate_policy, read_preset
 from dpo_cli.text.questions import Question
 from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.output import OutputFolder, model_folders
@@ -98,7 +98,7 @@ def train(
     """
     refuse_several_processes()
     require_trackers(config.report_to)
-    located = locate_model(config.model, revision=config.model_revision)
+    located = locate_policy(config)
     job = config.command if config.dataset else SHIPPED
     preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
     config, preset = apply_preset(config, preset, origin)
@@ -118,7 +118,7 @@ def train(
         with stages.stage("reading pairs"):
             data = _read_pairs(opened, config, located, on_event)
         with stages.stage("loading the model"):
-            loaded = load_policy(located, config, pairs=data.train)
+            loaded = load_policy(located, config, pairs=data.train, on_event=on_event)
         heldout = list(data.eval or ())
         _check_rewards_file(config, heldout)
         system_prompt = note_system_prompt(loaded[1], config, on_event) if heldout else ""

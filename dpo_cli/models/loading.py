@@ -64,6 +64,20 @@ def load_model_and_tokenizer(
         ModelError: If there is no such model, or its files cannot be used.
     """
     located = locate_model(model_name, revision=revision, base=base)
+    return load_located(
+        located, dtype=dtype, device=device, trust_remote_code=trust_remote_code, chat_template=chat_template
+    )
+
+
+def load_located(
+    located: LocatedModel,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    chat_template: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """As `load_model_and_tokenizer`, of a model whose files are found already."""
     tokenizer = load_tokenizer(located, trust_remote_code=trust_remote_code, chat_template=chat_template)
     model = load_model(located, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
     require_embeddings(located.name, model, tokenizer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, user_path
 from dpo_cli.errors import ModelError, first_line
@@ -21,6 +21,9 @@ from dpo_cli.models.folder import (
     read_object,
     refuse_training,
 )
+
+if TYPE_CHECKING:
+    from dpo_cli.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -103,14 +106,20 @@ def _locate(name: str, revision: str | None, options: _Options) -> LocatedModel:
     )
 
 
-def require_trainable(located: LocatedModel) -> None:
-    """Refuse weights that cannot be trained, before anything is read or loaded.
+def locate_policy(config: ModelConfig, name: str | None = None) -> LocatedModel:
+    """Find the model that is going to be trained.
+
+    Args:
+        config: Which model.
+        name: Another name than the configuration's.
 
     Raises:
-        ModelError: If they are quantised.
+        ModelError: As `locate_model`, or if its weights are quantised.
     """
+    located = locate_model(name or config.model, revision=config.model_revision, base=config.base)
     weights = located.weights
     refuse_training(weights.name, read_object(weights.name, weights.folder / "config.json"))
+    return located
 
 
 def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[str, Any], str]:

@@ -34,6 +34,7 @@ def hold_conversation(config: TestConfig) -> None:
         device=config.device,
         trust_remote_code=config.trust_remote_code,
         chat_template=config.chat_template,
+        base=config.base,
     )
     notes, console = stderr(), stdout()
     notes.print(Text(f"Talking to {visible_line(name)}. An empty line ends the conversation.", style="dim"))

@@ -12,9 +12,9 @@ from peft import PeftModel
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from dpo_cli.errors import ModelError
+from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.models.adapters import merged
 from dpo_cli.models.loading import load_model, load_tokenizer, require_embeddings
-from dpo_cli.models.locate import require_trainable
 from dpo_cli.models.memory import out_of_memory_in_words
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def load_policy(
     *,
     device: str | None = None,
     pairs: Dataset | IterableDataset | None = None,
+    on_event: OnEvent = ignore,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load what is going to be trained: weights in fp32, an adapter ready to be trained further.
 
@@ -41,12 +42,16 @@ def load_policy(
         config: Settings that say how to load it.
         device: Where to; the configuration's device unless given.
         pairs: What it will be trained on, if that is known already: the tokenizer must be able to end them.
+        on_event: Told what becomes of an adapter.
 
     Raises:
         ModelError: If its files cannot be used, or its tokenizer has no token to end these pairs with.
         TrainingError: If memory runs out.
     """
-    require_trainable(located)
+    if located.base is not None:
+        new = f"a new one of rank {config.lora_rank} is trained on top of it, and it is the reference"
+        what = new if config.lora_rank is not None else "it is trained further"
+        on_event(Noted(f"{located.name} is an adapter: {what}"))
     trust = config.trust_remote_code
     tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=config.chat_template)
     if pairs is not None:
@@ -61,18 +66,6 @@ def load_policy(
             model.name_or_path = str(located.folder)  # peft takes a new adapter's base from here
     require_embeddings(located.name, model, tokenizer)
     return model, tokenizer
-
-
-def adapter_note(located: LocatedModel, config: OptimizationConfig) -> str:
-    """What becomes of an adapter that is trained, in a sentence; empty for other models."""
-    if located.base is None:
-        return ""
-    if config.lora_rank is None:
-        return f"{located.name} is an adapter: it is trained further"
-    return (
-        f"{located.name} is an adapter: a new one of rank {config.lora_rank} is trained on top of it,"
-        " and it is the reference"
-    )
 
 
 def require_end_token(

@@ -20,7 +20,7 @@ from dpo_cli.engine.trainer import SharedPrefixTrainer
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
 from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
 from dpo_cli.models.devices import choose_device, choose_dtype
-from dpo_cli.models.locate import locate_model, read_preset
+from dpo_cli.models.locate import locate_policy, read_preset
 from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memory_bytes
 from dpo_cli.synthesis.identity import JOB as IDENTITY_SHIFT
 from dpo_cli.training.alarms import Alarms
@@ -129,7 +129,7 @@ class DPOTrainerWrapper:
         config = training_config or DPOTrainingConfig()
         require_trackers(config.report_to)
         self.model_name = model_name
-        self.located = locate_model(model_name, revision=config.model_revision)
+        self.located = locate_policy(config, model_name)
         if preset is None:
             made_for = getattr(getattr(train_dataset, "info", None), "builder_name", None)
             job = IDENTITY_SHIFT if made_for == IDENTITY_SHIFT else config.command
@@ -157,7 +157,7 @@ class DPOTrainerWrapper:
     @cached_property
     def _policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         return self._loaded or load_policy(
-            self.located, self.config, device=self.device, pairs=self.train_dataset
+            self.located, self.config, device=self.device, pairs=self.train_dataset, on_event=self.on_event
         )
 
     @property
