@@ -142,6 +142,26 @@ def read_object(name: str, file: Path) -> dict[str, Any]:
     return document
 
 
+def check_tokenizer(name: str, folder: Path) -> None:
+    """Refuse a tokenizer that only a package can read that is not installed.
+
+    Raises:
+        ModelError: If that is so; it names the package.
+    """
+    file = next(iter(sorted(folder.glob("*.model"))), None)
+    if file is None or (folder / "tokenizer.json").exists():
+        return
+    with file.open("rb") as opened:
+        package = (
+            "sentencepiece" if opened.read(1) == b"\n" else "tiktoken"
+        )  # a protobuf message, or lines of text
+    if find_spec(package) is None:
+        raise ModelError(
+            f"{name}: has its tokenizer as {file.name} alone, and the package {package} is not installed",
+            hint=f"pip install {package} protobuf, or add the tokenizer.json that save_pretrained writes.",
+        )
+
+
 def quantisation(config: dict[str, Any]) -> str | None:
     """How a model's weights are quantised, by its `config.json`; None where they are not."""
     named = config.get("quantization_config")

@@ -17,7 +17,7 @@ from dpo_cli.config import user_path
 from dpo_cli.errors import ModelError, first_line
 from dpo_cli.models.adapters import with_adapters
 from dpo_cli.models.devices import choose_device, choose_dtype
-from dpo_cli.models.folder import quantisation, read_object
+from dpo_cli.models.folder import check_tokenizer, quantisation, read_object
 from dpo_cli.models.locate import LocatedModel, locate_model
 from dpo_cli.models.templates import LONGEST_TEMPLATE, Chat, render_chats
 
@@ -111,10 +111,11 @@ def load_tokenizer(
     folder = located.folder
     if located.base and not (folder / "tokenizer_config.json").is_file():
         return load_tokenizer(located.base, trust_remote_code=trust_remote_code, chat_template=chat_template)
+    check_tokenizer(located.name, folder)
     try:
         with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError) as error:
         raise ModelError(f"{located.name}: its tokenizer cannot be loaded ({first_line(error)})") from error
     if chat_template is not None:
         tokenizer.chat_template = read_chat_template(chat_template)
