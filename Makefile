@@ -31,11 +31,12 @@ test: $(VENV)/installed ## Run the quick tests, under five minutes
 test-all: $(VENV)/installed ## Run all tests, the long ones too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(VENV)/installed ## Lint, types, the floors of the house, the documentation site
+check: $(VENV)/installed ## Lint, types, import contracts, a strict build of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 docs: $(VENV)/installed ## Build the documentation site into site/
 	$(BIN)/mkdocs build --strict

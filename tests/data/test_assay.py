@@ -6,7 +6,7 @@ import json
 import random
 
 import pytest
-from conftest import make_tokenizer
+from tiny_models import make_tokenizer
 
 from dpo_cli.config import DataConfig, Truncation
 from dpo_cli.data.assay import read_assay

@@ -7,6 +7,7 @@ import random
 import sys
 
 import pytest
+from tiny_models import CHATML, make_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -14,7 +15,6 @@ from dpo_cli.config import DataConfig, Truncation
 from dpo_cli.data.audit.findings import refuses
 from dpo_cli.data.load import check_pairs, load_pairs
 from dpo_cli.events import ignore
-from tests.conftest import CHATML, make_tokenizer
 
 WORDS = [
     "river",

@@ -9,10 +9,10 @@ import subprocess
 import sys
 
 import pytest
+from hub_server import serve
 
-from dpo_cli.data.sources.hub import choose_files
+from dpo_cli.data.sources.splits import choose_files
 from dpo_cli.errors import DataError
-from tests.hub_server import serve
 
 
 def rows(mark, count=12):

@@ -6,12 +6,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import CHATML, make_tokenizer
 
 from dpo_cli.data.pairs import Pair
 from dpo_cli.data.tokens.encoding import TripleEncoder, safe_marks
 from dpo_cli.data.tokens.rendering import ChatRenderer, contents_use
 from dpo_cli.data.tokens.tokenizer import PairTokenizer
-from tests.conftest import CHATML, make_tokenizer
 
 LOOP = "{% for m in messages %}{BODY}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 LLAMA2 = (

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_models import CHATML, make_tokenizer
 
 from dpo_cli.config import Truncation
 from dpo_cli.data.pairs import Pair, RowProblem
 from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from dpo_cli.errors import ModelError
-from tests.conftest import CHATML, make_tokenizer
 
 STRIPPING = (
     "{{ bos_token or '' }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] | trim }}</s>{% endfor %}"

@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
 from datasets import Dataset
+from tiny_models import make_model, make_tokenizer
 
 from dpo_cli.config import CompareConfig, DPOTrainingConfig
 from dpo_cli.errors import ConfigError

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
+from tiny_models import make_model, make_tokenizer
 
 from dpo_cli.config import IdentityShiftConfig, load_settings
 from dpo_cli.errors import DataError, OutputError

@@ -1,8 +1,6 @@
 """`--save-rewards`, held against log-probabilities summed token by token, on pairs of plain text."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +9,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from dpo_cli.config import DPOTrainingConfig
 from dpo_cli.errors import ConfigError, OutputError
 from dpo_cli.jobs.train import train
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs/examples/splicing"))
 
 PAIRS = [
     {"prompt": "<BRN>", "chosen": "CAGGTACGT", "rejected": "CAGGTAGGG"},

@@ -1,8 +1,6 @@
 """`dpo train` on sequences: no chat template, ten tokens, prompts of one token or none, batches of hundreds."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -10,8 +8,6 @@ from transformers import PreTrainedTokenizerFast
 from dpo_cli.config import DPOTrainingConfig
 from dpo_cli.errors import UserError
 from dpo_cli.jobs.train import train
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "docs/examples/splicing"))
 
 
 def make_base(folder, **special):

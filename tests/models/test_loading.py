@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import CHATML, make_model, make_tokenizer
+from tiny_models import CHATML, make_model, make_tokenizer
 
 from dpo_cli.errors import ModelError
 from dpo_cli.models.loading import end_of_turn_ids, load_model_and_tokenizer

@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import CHATML, make_tokenizer
+from tiny_models import CHATML, make_tokenizer
 
 from dpo_cli.errors import ModelError
 from dpo_cli.models import templates
@@ -146,7 +146,7 @@ def test_threads_and_forked_workers_render_as_well():
 
 def test_nothing_is_said_about_the_fork_and_no_stream_is_held_open():
     code = (
-        "from conftest import *; from dpo_cli.models.templates import *; t = make_tokenizer();"
+        "from tiny_models import *; from dpo_cli.models.templates import *; t = make_tokenizer();"
         "t(['a b', 'c d'] * 1000); print(render_chat(t, Chat([dict(role='user', content='a')])))"
     )
     environment = {k: v for k, v in os.environ.items() if k != "TOKENIZERS_PARALLELISM"}

@@ -5,8 +5,8 @@ import shutil
 import sys
 
 import pytest
-from conftest import CHATML, make_model, make_tokenizer
 from datasets import Dataset
+from tiny_models import CHATML, make_model, make_tokenizer
 from training.runs import settings
 
 from dpo_cli.config import IdentityShiftConfig

@@ -7,10 +7,9 @@ knows its file and line. `FILES` is the table of file kinds.
 from __future__ import annotations
 
 import gzip
-import re
 import zlib
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from dpo_cli.data.sources.json_rows import read_json
@@ -129,66 +128,3 @@ def unknown_kind(path: Path) -> DataError:
         f"{path}: files of this kind cannot be read.",
         hint=f"Known are {known}, each also with .gz after it. Rename the file if it is one of these.",
     )
-
-
-def local_source(path: Path, name: str, split: str) -> Source:
-    """The rows of a file or of a folder.
-
-    Args:
-        path: A file, a folder of files, or a folder written by `Dataset.save_to_disk`.
-        name: What the user called it.
-        split: Which split, where a folder or file has several.
-
-    Raises:
-        DataError: There is nothing to read, with what is there instead.
-    """
-    if path.is_dir():
-        if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-            from dpo_cli.data.sources.saved import saved_source
-
-            return saved_source(path, name, split)
-        return _folder(path, name, split)
-    if not path.is_file():
-        raise DataError(f"{name} is no file that can be read.")
-    if suffix_of(path) not in FILES:
-        raise unknown_kind(path)
-    return Files(name, [path], split, {path: name})
-
-
-SPLITS: Final = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-"""Words in file names that say which split a file belongs to, as the hub reads them."""
-
-
-def split_of(path: PurePath) -> str:
-    """The split that a relative path names, in its folders or its file name; empty when it names none."""
-    words = set(re.split(r"[^a-z]+", str(path).casefold()))
-    return next((split for split, names in SPLITS.items() if words & set(names)), "")
-
-
-def _folder(path: Path, name: str, split: str) -> Files:
-    files = sorted(
-        item
-        for item in path.rglob("*")
-        if item.is_file()
-        and suffix_of(item) in FILES
-        and not any(part.startswith((".", "__")) for part in item.relative_to(path).parts)
-        and item.name not in {"dataset_info.json", "state.json", "dataset_infos.json"}
-    )
-    if not files:
-        raise DataError(
-            f"the folder {name} has no data files.",
-            hint=f"Known are {', '.join(FILES)}, each also with .gz after it.",
-        )
-    wanted = next((known for known, names in SPLITS.items() if split in names), split)
-    by_split = {item: split_of(item.relative_to(path)) for item in files}
-    chosen = [item for item in files if by_split[item] == wanted]
-    if not chosen and wanted == "train":
-        chosen = [item for item in files if not by_split[item]]
-    if not chosen:
-        there = ", ".join(sorted({found or "train" for found in by_split.values()}))
-        raise DataError(f"the folder {name} has no files of the split {split!r}; it has: {there}.")
-    return Files(name, chosen, split, {item: str(item) for item in chosen})

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import DataConfig, user_path
-from dpo_cli.data.sources.containers import FILES, Source, local_source, suffix_of
+from dpo_cli.data.sources.containers import FILES, Files, Source, suffix_of, unknown_kind
+from dpo_cli.data.sources.folder import folder_source
 from dpo_cli.data.sources.hub import hub_source
-from dpo_cli.data.sources.saved import Held
+from dpo_cli.data.sources.saved import Held, saved_source
 from dpo_cli.errors import DataError, first_line
 from dpo_cli.hub import HUB_ID
 
@@ -36,12 +37,36 @@ def locate(data: DataConfig, rows: Dataset | IterableDataset | None = None) -> S
     path = user_path(name, DataError)
     try:
         if path.exists():
-            return local_source(path, name, data.split)
+            return _local(path, data)
         if _looks_like_path(name):
             raise DataError(f"{name}: there is no such file or folder{_similar(path)}.")
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror or first_line(error)}).") from error
     return hub_source(name, split=data.split, config=data.dataset_config, revision=data.dataset_revision)
+
+
+def _local(path: Path, data: DataConfig) -> Source:
+    """The rows of a file or of a folder."""
+    what = "folder" if path.is_dir() else "file"
+    if data.dataset_revision is not None:
+        raise DataError(
+            f"{data.dataset}: is a {what} and has no revisions.", hint="Leave out --dataset-revision."
+        )
+    saved = path.is_dir() and ((path / "dataset_dict.json").is_file() or (path / "state.json").is_file())
+    if path.is_dir() and not saved:
+        return folder_source(path, data)
+    if data.dataset_config is not None:
+        raise DataError(
+            f"{data.dataset}: is a {'saved data set' if saved else what} and has no configurations.",
+            hint="Leave out --dataset-config.",
+        )
+    if saved:
+        return saved_source(path, str(data.dataset), data.split)
+    if not path.is_file():
+        raise DataError(f"{data.dataset}: is not a regular file.")
+    if suffix_of(path) not in FILES:
+        raise unknown_kind(path)
+    return Files(str(data.dataset), [path], data.split, {path: str(data.dataset)})
 
 
 def _looks_like_path(name: str) -> bool:
