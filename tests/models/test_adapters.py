@@ -8,9 +8,9 @@ import warnings
 
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from tiny_models import make_model, make_tokenizer
 from transformers import AutoModelForCausalLM
 
 from dpo_cli.config import OptimizationConfig

@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
 from safetensors.torch import load_file, save_file
+from tiny_models import make_model, make_tokenizer
 
 from dpo_cli.config import DPOTrainingConfig
 from dpo_cli.errors import ModelError

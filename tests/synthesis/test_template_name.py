@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import make_tokenizer
+from tiny_models import make_tokenizer
 
 from dpo_cli.synthesis.template_name import rename_in_template
 
