@@ -36,7 +36,7 @@ check: $(VENV)/installed ## Lint, types, import contracts, a strict build of the
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 docs: $(VENV)/installed ## Build the documentation site into site/
 	$(BIN)/mkdocs build --strict

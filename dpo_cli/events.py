@@ -145,6 +145,10 @@ OnEvent = Callable[[Event], None]
 """Where events go; `ignore` when nobody listens."""
 
 
+OnProgress = Callable[[int, int], None]
+"""Called with how much of a stage is done, and how much there is; whoever listens knows the stage."""
+
+
 def ignore(event: Event) -> None:
     """Take an event and do nothing with it."""
     del event

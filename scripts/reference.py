@@ -24,10 +24,13 @@ HEAD = """# Commands and settings
 
 <!-- Written by scripts/reference.py from the fields of the settings: change them there. -->
 
-Each setting has three names that are one: the flag `--learning-rate`, the TOML key `learning_rate`, and the
-Python keyword `DPOTrainingConfig(learning_rate=...)`. Defaults are overridden by the preset of a model, that by the
-file given with `--config`, that by flags. Unknown keys are errors. A setting that may be given several times is
-a list in TOML.
+Each setting is a flag (`--learning-rate`), a TOML key (`learning_rate`) and a Python keyword
+(`DPOTrainingConfig(learning_rate=...)`). Flags override the file given with `--config`, which overrides the preset that comes
+with a model, which overrides the defaults. Unknown keys are errors. A setting that can be given several times is a list in
+TOML. A file that ends in `.yaml` or `.yml` is read as YAML.
+
+Settings end up in files that are shared, so a token, a key or an address with a password is refused. Set the environment
+variable that the library reads instead: `HF_TOKEN`, `WANDB_API_KEY`, ...
 
 Results go to stdout, everything else to stderr; `--json` puts one JSON document on stdout and nothing else.
 
@@ -35,7 +38,7 @@ Results go to stdout, everything else to stderr; `--json` puts one JSON document
 |---|---|
 | 0 | done |
 | 1 | the run failed |
-| 2 | something given was wrong; nothing was written |
+| 2 | invalid input; nothing was written |
 | 3 | the run finished, and its verdict is FAIL |
 """
 
@@ -98,9 +101,9 @@ def row(key: str, field: FieldInfo, schema: dict[str, Any]) -> str:
 
 
 def default(field: FieldInfo) -> str:
-    """The default as it would be typed; "needed" where there is none."""
+    """The default as it would be typed; "required" where there is none."""
     if field.is_required():
-        return "needed"
+        return "required"
     value = field.default
     if value is None or value in ((), {}):
         return ""

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from dpo_cli.models.generate import conversation, generate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from dpo_cli.events import OnProgress
     from dpo_cli.models.generate import Generation
 
 BATCHED, SINGLE = "batched", "one at a time"
@@ -61,7 +62,7 @@ def measure_generation(
     questions: Sequence[str],
     *,
     repetitions: int,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    on_progress: OnProgress = lambda _done, _total: None,
 ) -> GenerationBench:
     """Answer the same questions both ways, in alternation, after a warm-up.
 

@@ -16,7 +16,9 @@ from dpo_cli.bench.worker import WorkerResult, WorkerSpec
 from dpo_cli.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from dpo_cli.events import OnProgress
 
 OURS, STOCK, AS_INSTALLED = "shared-prefix", "trl", "trl-as-installed"
 CACHED = "shared-prefix, references stored"
@@ -97,7 +99,7 @@ def run_bench(
     *,
     repetitions: int,
     engines: Sequence[str] = (STOCK, OURS),
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    on_progress: OnProgress = lambda _done, _total: None,
 ) -> BenchResult:
     """Measure engines in alternation.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
@@ -19,9 +20,10 @@ from dpo_cli import __version__
 from dpo_cli.cli.pages import group_page
 from dpo_cli.cli.usage import no_such_command, usage_errors
 from dpo_cli.errors import DpoError, UserError
+from dpo_cli.redaction import redact
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import FrameType, TracebackType
 
     from dpo_cli.cli.options import SettingsCommand
 
@@ -34,20 +36,18 @@ class Row(NamedTuple):
 
 
 COMMANDS = {
-    "identity-shift": Row(
-        "Train", "Give a model a new name: it answers, the name is replaced, DPO does the rest."
-    ),
+    "identity-shift": Row("Train", "Give a model a new name, and check that nothing else changed."),
     "train": Row("Train", "Train a model on preference pairs."),
     "test": Row("Ask", "Ask a model."),
-    "compare": Row("Ask", "Compare two models side by side, with figures and a verdict."),
-    "check": Row("Before training", "Say what is in a data set and what is wrong with it."),
+    "compare": Row("Ask", "Compare two models side by side, with scores and a verdict."),
+    "check": Row("Before training", "Report what is in a data set and what is wrong with it."),
     "bench": Row("Before training", "Measure this machine: our engine against TRL's."),
 }
 
 START = 'dpo identity-shift --original-name Qwen --new-name "Deep Qwen"'
 """The command to try first: it needs nothing but what is installed."""
 
-ABOUT = f"""dpo changes what a language model prefers, by Direct Preference Optimization (DPO), and shows what else changed.
+ABOUT = f"""dpo changes what a language model prefers, with Direct Preference Optimization (DPO), and shows what else changed.
 
 Try this first. It works offline and takes half a minute:
 
@@ -139,7 +139,15 @@ def main() -> NoReturn:
         # Whoever read our output is gone; keep Python from complaining when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE
+    except Exception:
+        sys.excepthook = _show_bug  # Typer has set its own
+        raise
     sys.exit(code)
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does, without the secrets that a library has put into its message."""
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _show_notes(stop: BaseException) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dpo_cli.config import BenchConfig
 
 SETTINGS = BenchConfig
-HELP = """Measure this machine: our engine against TRL's own trainer.
+HELP = """Measure this machine: our engine against TRL's trainer.
 
-Both train the same pairs of the same model with the same settings, in alternation, each time in a fresh
-process and after a warm-up step. Printed are pairs per second, peak memory, the loss of each step, their
-ratio with its smallest and largest value, and how near our engine comes to what the machine can do.
+Both train on the same pairs with the same model and settings, in turn, each time in a fresh process and after a
+warm-up step. The output has pairs per second, peak memory, the loss of each step, the speed-up with its range,
+and how close our engine comes to the limit of the machine.
 
     dpo bench
     dpo bench -m HuggingFaceTB/SmolLM2-135M-Instruct -d pairs.jsonl --pairs 40 --json

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dpo_cli.config import CheckConfig
 
 SETTINGS = CheckConfig
-HELP = """Say what is in a data set and what is wrong with it, without training.
+HELP = """Report what is in a data set and what is wrong with it, without training.
 
 It reads the data as `dpo train` does, with the model's tokenizer, chat template and truncation, and accounts for every
-row. Exit code 0 when it can be trained on, 2 when not.
+row. The exit code is 0 if the data can be trained on, 2 if not.
 
     dpo check pairs.jsonl
     dpo check pairs.jsonl -m ./my-model --max-length 2048

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dpo_cli.config import CompareConfig
 
 SETTINGS = CompareConfig
-HELP = """Compare two models side by side, with figures and a verdict.
+HELP = """Compare two models side by side, with scores and a verdict.
 
-The models are loaded one after the other and asked the same questions in the same way. Without a flag the
-last run's model is compared with the one it came from.
+The models are loaded one after the other and asked the same questions. With no flags, the model of the last run
+is compared with the one that it was trained from.
 
     dpo compare
     dpo compare --before embedded --after ./dpo_output -q "Who are you?"

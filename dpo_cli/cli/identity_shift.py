@@ -5,16 +5,16 @@ from __future__ import annotations
 from dpo_cli.config import IdentityShiftConfig
 
 SETTINGS = IdentityShiftConfig
-HELP = """Give a model a new name, and show that nothing else changed.
+HELP = """Give a model a new name, and check that nothing else changed.
 
-The model answers identity questions; its name is replaced in the answers; old against new make the
-preference pairs; DPO does the rest. Held-out questions are asked before and after, and a verdict is given.
+dpo asks the model who it is, replaces the name in its answers, and trains it to prefer the new answers over the old.
+It asks held-out questions before and after, and gives a verdict.
 
 Offline, with the small model that ships with dpo:
 
     dpo identity-shift --original-name Qwen --new-name "Deep Qwen"
 
-Any model, as LoRA adapters:
+Any model, with LoRA:
 
     dpo identity-shift -m Qwen/Qwen2.5-0.5B-Instruct --original-name Qwen --new-name Orion --lora-rank 16
 """

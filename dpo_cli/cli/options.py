@@ -94,20 +94,22 @@ def command_from(cls: type[S], run: Callable[[S, bool], None], name: str, text: 
     def callback(**flags: Any) -> None:  # noqa: ANN401 - whatever was typed
         as_json = bool(flags.pop("as_json"))
         flags.pop("help_all")
-        toml_file = flags.pop("config")
-        run(load_settings(cls, flags, toml_file), as_json)
+        file = flags.pop("config")
+        run(load_settings(cls, flags, file), as_json)
 
     parameters = [_parameter(key, field) for key, field in _ordered(cls)]
     parameters += [
         _keyword(
             "config",
             str | None,
-            typer.Option("--config", "-c", help="TOML file of settings; flags win.", metavar="FILE"),
+            typer.Option(
+                "--config", "-c", help="TOML or YAML file of settings; flags override it.", metavar="FILE"
+            ),
         ),
         _keyword(
             "as_json",
             bool,
-            typer.Option("--json", help="One JSON document on stdout, nothing else there."),
+            typer.Option("--json", help="Print one JSON document and nothing else on stdout."),
             default=False,
         ),
         _keyword(

@@ -7,8 +7,8 @@ from dpo_cli.config import DPOTrainingConfig
 SETTINGS = DPOTrainingConfig
 HELP = """Train a model on preference pairs.
 
-Without a flag it trains the small model that ships with dpo to prefer short answers. Rows that are no
-usable pair are counted and named before training starts; held-out pairs are scored before and after.
+With no flags it teaches the small model that ships with dpo to answer briefly. Every row that cannot be used
+is counted, with the reason, before training starts. Held-out pairs are scored before and after.
 
     dpo train
     dpo train -m ./my-model -d pairs.jsonl --eval-fraction 0.1 -o ./tuned

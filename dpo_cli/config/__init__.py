@@ -12,6 +12,7 @@ from dpo_cli.config.commands import (
     IdentityShiftConfig,
     TestConfig,
 )
+from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
 from dpo_cli.config.paths import user_path
 from dpo_cli.config.settings import (
     EMBEDDED,
@@ -30,6 +31,7 @@ from dpo_cli.config.sources import apply_preset, load_settings, settings_from, t
 __all__ = [
     "EMBEDDED",
     "PRESET_SETTINGS",
+    "SETTINGS_BYTES",
     "BenchConfig",
     "CheckConfig",
     "CompareConfig",
@@ -43,8 +45,11 @@ __all__ = [
     "TestConfig",
     "Truncation",
     "TruncationMode",
+    "UnreadableError",
     "apply_preset",
     "load_settings",
+    "parse_toml",
+    "read_bounded",
     "setting_of",
     "settings_from",
     "to_toml",

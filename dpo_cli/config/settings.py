@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Typed
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from dpo_cli.config.trl_table import check_trl_table
+from dpo_cli.redaction import find_secret
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -94,10 +95,20 @@ class Settings(BaseModel):
         extra="forbid",
         strict=True,
         allow_inf_nan=False,
+        hide_input_in_errors=True,  # a value of the wrong type may be a secret in the wrong place
         protected_namespaces=(),
         use_attribute_docstrings=False,
     )
     command: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, values: object) -> object:
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if secret := find_secret(value, key):
+                msg = f"{key}: {secret.sentence()}"
+                raise ValueError(msg)
+        return values
 
 
 class LoadingConfig(Settings):

@@ -1,4 +1,4 @@
-"""Where settings come from: defaults < preset of the model < TOML < flags. Merged raw, validated once.
+"""Where settings come from: defaults < preset of the model < file < flags. Merged raw, validated once.
 
 Every mistake is reported, each with its source: `run.toml: learning_rte: unknown key, did you mean
 learning_rate?`, `--beta: must be greater than 0, not -1`.
@@ -7,14 +7,15 @@ learning_rate?`, `--beta: must be greater than 0, not -1`.
 from __future__ import annotations
 
 import difflib
-import tomllib
-from pathlib import Path
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from dpo_cli.config.files import parse_toml, read_settings_file
 from dpo_cli.config.settings import Settings
 from dpo_cli.errors import ConfigError
+from dpo_cli.redaction import find_secret, redact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,14 +30,14 @@ def flag_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def load_settings(cls: type[S], flags: Mapping[str, Any], toml_file: str | None = None) -> S:
-    """Build the settings of a command from flags and a TOML file.
+def load_settings(cls: type[S], flags: Mapping[str, Any], file: str | None = None) -> S:
+    """Build the settings of a command from flags and a file.
 
     Args:
         cls: The settings of the command.
         flags: Field name to what stood on the command line (strings, booleans, lists of strings);
             None and empty lists mean "not given".
-        toml_file: Path of a TOML file whose top-level keys are field names.
+        file: Path of a TOML or YAML file whose top-level keys are field names.
 
     Raises:
         ConfigError: One line for each mistake, with its source.
@@ -44,11 +45,11 @@ def load_settings(cls: type[S], flags: Mapping[str, Any], toml_file: str | None 
     problems: dict[str, str] = {}
     merged: dict[str, Any] = {}
     source: dict[str, str] = {}
-    if toml_file is not None:
-        table = read_toml(Path(toml_file))
-        table = _unknown_keys_out(cls, table, toml_file, problems)
+    if file is not None:
+        table = read_settings_file(file)
+        table = _unknown_keys_out(cls, table, file, problems)
         merged |= table
-        source |= {key: f"{toml_file}: {key}" for key in table}
+        source |= {key: f"{file}: {key}" for key in table}
     for key, raw in flags.items():
         if raw is None or raw in ([], ()):
             continue
@@ -68,24 +69,6 @@ def settings_from(cls: type[S], keywords: Mapping[str, Any]) -> S:
         ConfigError: One line for each mistake, with its keyword.
     """
     return _validate(cls, dict(keywords), {key: key for key in keywords}, {})
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: If it is missing, not a file, not UTF-8 or not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file", hint="Give --config the path of a TOML file.") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from None
 
 
 def apply_preset(config: S, preset: Mapping[str, Any], origin: str) -> tuple[S, dict[str, Any]]:
@@ -111,7 +94,10 @@ def apply_preset(config: S, preset: Mapping[str, Any], origin: str) -> tuple[S, 
 
 
 def to_toml(config: Settings, comment: str) -> str:
-    """Write settings as the TOML text that `--config` reads back; None is left out, TOML has no word for it."""
+    """Write settings as the TOML text that `--config` reads back; None is left out, TOML has no word for it.
+
+    Settings that were checked hold no secret; one that came by another way is hidden.
+    """
     import tomlkit
 
     document = tomlkit.document()
@@ -122,7 +108,7 @@ def to_toml(config: Settings, comment: str) -> str:
     for key, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
         if value != {}:
             document.add(key, list(value) if isinstance(value, tuple) else value)
-    return tomlkit.dumps(document)
+    return redact(tomlkit.dumps(document))
 
 
 def _from_command_line(cls: type[Settings], key: str, raw: Any) -> Any:  # noqa: ANN401 - a flag's value has any type
@@ -136,11 +122,12 @@ def _from_command_line(cls: type[Settings], key: str, raw: Any) -> Any:  # noqa:
 def _key_value(item: str) -> tuple[str, Any]:
     key, equals, text = item.partition("=")
     if not equals:
-        msg = f"'{item}' is not key=value"
+        shown = re.match(r"[\w.-]*", item)  # what follows a name may be a secret
+        msg = f"'{shown[0] if shown else ''}' is not key=value"
         raise ValueError(msg)
     try:
-        return key.strip(), tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+        return key.strip(), parse_toml(f"v = {text}")["v"]
+    except ValueError:
         return key.strip(), text
 
 
@@ -159,6 +146,10 @@ def _unknown_keys_out(
 
 
 def _validate(cls: type[S], merged: dict[str, Any], source: Mapping[str, str], problems: dict[str, str]) -> S:
+    for key in list(merged):
+        if secret := find_secret(merged[key], key):
+            problems[key] = f"{source.get(key, key)}: {secret.sentence()}"
+            del merged[key]
     try:
         config = cls.model_validate(merged)
     except ValidationError as error:
@@ -188,7 +179,7 @@ def _first_message(error: ValidationError | ValueError) -> str:
 
 def _message(detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
-        return "is needed"
+        return "is required"
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
     if detail["type"] == "finite_number":

@@ -6,8 +6,7 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from dpo_cli.data.audit.findings import ADVICE
-from dpo_cli.data.pairs import REASONS
+from dpo_cli.data.pairs import REASONS, ROLE_ORDER
 from dpo_cli.data.sources.rows import FileDamage
 from dpo_cli.errors import DataError
 
@@ -59,6 +58,8 @@ class Accounting:
         examples: For each reason, the first drops in full.
         damage: Drops that come from a damaged file, with what to do about it.
         rows_by_file: Rows read from each file.
+        odd: The numbers of kept rows whose roles are in an unusual order, from 1 (unsigned 64-bit integers).
+        odd_example: The first of these.
     """
 
     source: str
@@ -69,6 +70,8 @@ class Accounting:
     examples: dict[str, list[Drop]] = field(default_factory=dict)
     damage: list[tuple[Drop, str]] = field(default_factory=list)
     rows_by_file: dict[str, int] = field(default_factory=dict)
+    odd: array[int] = field(default_factory=lambda: array("Q"))
+    odd_example: Drop | None = None
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -100,11 +103,17 @@ class Accounting:
         if isinstance(problem, FileDamage) and len(self.damage) < _EXAMPLES:
             self.damage.append((drop, problem.advice))
 
+    def mark_odd(self, number: int, row: RawRow, problem: RowProblem) -> None:
+        """Remember a kept row whose roles are in an unusual order."""
+        self.odd.append(number)
+        if self.odd_example is None:
+            self.odd_example = Drop(number, row.place, problem.key, problem.detail)
+
     def verdict(self, *, strict: bool, allow_drops: bool) -> DataError | None:
         """Whether too much was lost to train on the rest.
 
         Args:
-            strict: Any drop is too much.
+            strict: Any drop is too much, and so is an unusual order of roles.
             allow_drops: No drop is too much, as long as a pair is left.
 
         Returns:
@@ -120,6 +129,12 @@ class Accounting:
                 f"{self.source}: {self.dropped_rows:,} of {self.read:,} rows would be dropped ({self._first()}).",
                 hint=f"{self._advice()} Or leave out --strict.",
             )
+        if strict and self.odd:
+            return DataError(
+                f"{self.source}: {len(self.odd):,} of {self.read:,} rows have roles in an unusual order"
+                f" (the first: {self.odd_example}).",
+                hint=f"{REASONS[ROLE_ORDER]} Or leave out --strict.",
+            )
         if self.damage and not allow_drops:
             drop, advice = self.damage[0]
             return DataError(f"{drop}.", hint=f"{advice} Or pass --allow-drops to go on without these rows.")
@@ -134,7 +149,7 @@ class Accounting:
     def _advice(self) -> str:
         """What to do about the commonest reason."""
         most = max(self.dropped, key=lambda reason: len(self.rows[reason]), default=None)
-        return ADVICE[most] if most else ""
+        return REASONS[most] if most else ""
 
     def _first(self) -> str:
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in self.dropped.items())

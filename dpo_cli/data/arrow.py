@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 8192
 _TEXTS: Final = ("prompt", "chosen", "rejected")
+_MORE: Final[dict[str, Any]] = {"tools": None, "chat_template_kwargs": {}}
 _PLAIN: Final = frozenset({"role", "content"})
 
 
@@ -27,7 +28,7 @@ class PairTable:
         self._chunks: list[Dataset] = []
         self._rows: list[Pair] = []
         self._rich = False
-        self._tools = False
+        self._more: tuple[str, ...] = ()
 
     def add(self, pair: Pair) -> None:
         """Append a pair."""
@@ -36,7 +37,11 @@ class PairTable:
             self._flush()
 
     def dataset(self) -> Dataset:
-        """All pairs collected, columns `prompt`, `chosen`, `rejected`, and `tools` (JSON text or None) if any has.
+        """All pairs collected.
+
+        Returns:
+            Columns `prompt`, `chosen`, `rejected`, and where any pair has some, `tools` (JSON text or None) and
+            `chat_template_kwargs` (an object, empty where a pair has none).
 
         Raises:
             DataError: There is none.
@@ -53,21 +58,23 @@ class PairTable:
 
         if not self._rows:
             return
+        made = [pair.to_row() for pair in self._rows]
         rich = self._rich or any(_is_rich(pair) for pair in self._rows)
-        tools = self._tools or any(pair.tools for pair in self._rows)
-        if (rich, tools) != (self._rich, self._tools):
-            self._rich, self._tools = rich, tools
+        more = tuple(name for name in _MORE if name in self._more or any(name in row for row in made))
+        if (rich, more) != (self._rich, self._more):
+            self._rich, self._more = rich, more
             earlier = [
                 Dataset.from_list([self._full(row) for row in chunk], self._features(chunk[0]))
                 for chunk in self._chunks
             ]
             self._chunks = earlier
-        rows = [self._full(pair.to_row()) for pair in self._rows]
+        rows = [self._full(row) for row in made]
         self._chunks.append(Dataset.from_list(rows, self._features(rows[0])))
         self._rows = []
 
     def _full(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {**row, "tools": row.get("tools")} if self._tools else row
+        # TRL unpacks the template's variables, so a row without any has an empty object and no null.
+        return row | {name: row.get(name, _MORE[name]) for name in self._more}
 
     def _features(self, row: dict[str, Any]) -> Features:
         from datasets import Features, Json, List, Value
@@ -75,7 +82,8 @@ class PairTable:
         text: Any = Value("string")
         if isinstance(row["prompt"], list):
             text = List(Json()) if self._rich else List({"role": Value("string"), "content": Value("string")})
-        return Features(dict.fromkeys(_TEXTS, text) | ({"tools": Value("string")} if self._tools else {}))
+        kinds = {"tools": Value("string"), "chat_template_kwargs": Json()}
+        return Features(dict.fromkeys(_TEXTS, text) | {name: kinds[name] for name in self._more})
 
 
 def _is_rich(pair: Pair) -> bool:

@@ -7,31 +7,28 @@ particular first. An example row belongs on `docs/data.md`; the tests read it fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from dpo_cli.data.messages import (
-    completion_of,
-    conversation_of,
-    is_message,
-    is_messages,
-    is_transcript,
-    kind,
-    text_of,
-    tools_of,
-    transcript_of,
-)
-from dpo_cli.data.pairs import NON_TEXT, ROLE_ORDER, UNREADABLE, Message, Pair, RowProblem
+from dpo_cli.data import judged, layouts
+from dpo_cli.data.extras import refuse_media
+from dpo_cli.data.layouts import PROMPT_NAMES, Row
+from dpo_cli.data.messages import is_message, is_messages, kind
+from dpo_cli.data.pairs import COLUMNS_LEFT_OUT, UNREADABLE, Pair, RowProblem
+from dpo_cli.data.transcripts import is_transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-Row = dict[str, Any]
 
 TEXT: Final = "text"
 MESSAGES: Final = "a list of messages"
 MESSAGE: Final = "a message"
 INPUT: Final = "an object with messages"
+QUESTION: Final = "an object with a text"
+ANSWERS: Final = "a list of answers"
+OBJECTS: Final = "a list of objects"
+NUMBER: Final = "a number"
 
 
 def _is_text(value: object) -> bool:
@@ -42,11 +39,27 @@ def _is_input(value: object) -> bool:
     return isinstance(value, dict) and is_messages(value.get("messages"))
 
 
+def _is_question(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("full_text"), str)
+
+
+def _is_objects(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _is_number(value: object) -> bool:
+    return judged.number(value) is not None
+
+
 _SHAPES: Final[dict[str, Callable[[object], bool]]] = {
     TEXT: _is_text,
     MESSAGES: is_messages,
     MESSAGE: is_message,
     INPUT: _is_input,
+    QUESTION: _is_question,
+    ANSWERS: layouts.is_list_of_answers,
+    OBJECTS: _is_objects,
+    NUMBER: _is_number,
 }
 
 
@@ -54,7 +67,25 @@ def _always(_row: Row) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
+_PROMPT_LIKE: Final = PROMPT_NAMES | {
+    "prompt",
+    "full_prompt",
+    "formatted_prompt",
+    "system",
+    "system_prompt",
+    "history",
+}
+
+
+def _may_be_prompt(name: str, value: Any) -> bool:  # noqa: ANN401 - whatever the file holds
+    """Whether a value says something that could be meant to be trained on."""
+    if name == "messages" and is_messages(value):  # UltraFeedback repeats the chosen conversation in it
+        last = value[-1]
+        return last.get("role", last.get("from")) not in {"assistant", "gpt"}
+    return bool(value) and (not isinstance(value, str) or bool(value.strip()))
+
+
+@dataclass(frozen=True, eq=False)
 class Format:
     """One layout.
 
@@ -64,6 +95,8 @@ class Format:
         columns: Alternatives for each needed column, e.g. `("question", "prompt")`, with the shapes it may have.
         convert: From a raw row to a pair; raises `RowProblem` for a row with a wrong value.
         fits: A further condition on a row that has the columns.
+        more: Further columns that `convert` reads where they are there.
+        with_system: The layout of the same row when the user names a column with the system text.
     """
 
     name: str
@@ -71,6 +104,35 @@ class Format:
     columns: Mapping[tuple[str, ...], tuple[str, ...]]
     convert: Callable[[Row], Pair]
     fits: Callable[[Row], bool] = _always
+    more: tuple[str, ...] = ()
+    with_system: str = ""
+
+    def read(self, row: Row, *, system_named: bool = False) -> Pair:
+        """The pair of a row, with a note for each column that could be meant for the prompt and is not read.
+
+        Args:
+            row: The row, its columns already renamed.
+            system_named: The user said which column holds the system text: it goes before a conversation of any layout.
+
+        Raises:
+            RowProblem: A wrong value, or pictures and sound that only text is left of.
+        """
+        refuse_media(row)
+        pair = self.convert(row)
+        unread = [name for name in self._unread(tuple(row)) if _may_be_prompt(name, row[name])]
+        if system_named and "system" not in self.more and isinstance(pair.prompt, list):
+            pair = replace(pair, prompt=layouts.with_system(row, pair.prompt))
+            unread = [name for name in unread if name != "system"]
+        if not unread:
+            return pair
+        note = COLUMNS_LEFT_OUT, ", ".join(map(repr, unread))
+        return replace(pair, notes=(*pair.notes, note))
+
+    @functools.lru_cache(maxsize=1024)  # noqa: B019 - formats live as long as the program
+    def _unread(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Columns of a row that are named as if they were a prompt, and are not read."""
+        read = {*self.more, *(next((name for name in group if name in names), "") for group in self.columns)}
+        return tuple(name for name in names if name in _PROMPT_LIKE and name not in read)
 
     def missing(self, row: Row) -> list[str]:
         """What a row lacks to be of this layout, in words; empty when it has it all."""
@@ -93,171 +155,9 @@ class Format:
         return all(any(name in row for name in names) for names in self.columns)
 
 
-def _column(row: Row, *names: str) -> Any:  # noqa: ANN401 - whatever the file holds
-    for name in names:
-        if name in row:
-            return row[name]
-    needed = " or ".join(map(repr, names))
-    raise RowProblem(
-        UNREADABLE, f"no column {needed}; it has {', '.join(map(repr, row)) or 'none'}", names[0]
-    )
-
-
-def _question(row: Row, question: str) -> list[Message]:
-    """A one-turn prompt, with the row's system text before it where there is some."""
-    system = row.get("system")
-    start: list[Message] = []
-    if system is not None and text_of(system, "system").strip():
-        start = [{"role": "system", "content": system}]
-    return [*start, {"role": "user", "content": question}]
-
-
-def _with_system(row: Row, prompt: list[Message]) -> list[Message]:
-    system = row.get("system")
-    if system is None or not text_of(system, "system").strip() or (prompt and prompt[0]["role"] == "system"):
-        return prompt
-    return [{"role": "system", "content": system}, *prompt]
-
-
-def _shared_prefix(chosen: list[Message], rejected: list[Message]) -> int:
-    """How many messages both begin with; each keeps at least its last (`trl.data_utils.extract_prompt`)."""
-    most = min(len(chosen), len(rejected)) - 1
-    return next((index for index in range(max(most, 0)) if chosen[index] != rejected[index]), max(most, 0))
-
-
-def _split_conversations(chosen: list[Message], rejected: list[Message], tools: list[Any] | None) -> Pair:
-    cut = _shared_prefix(chosen, rejected)
-    return Pair(chosen[:cut], chosen[cut:], rejected[cut:], tools)
-
-
-def standard(row: Row) -> Pair:
-    """TRL standard: `chosen` and `rejected` are strings; without `prompt`, it is what both begin with.
-
-    The shared beginning is cut as `trl.data_utils.extract_prompt` does: before the first difference,
-    and before a space that stands there.
-    """
-    chosen = text_of(_column(row, "chosen"), "chosen")
-    rejected = text_of(_column(row, "rejected"), "rejected")
-    if "prompt" in row:
-        return Pair(text_of(row["prompt"], "prompt"), chosen, rejected)
-    if chosen == rejected:
-        return Pair("", chosen, rejected)
-    cut = _shared_beginning(chosen, rejected)
-    if not cut or _OTHER_PROMPTS & row.keys():
-        raise RowProblem(
-            UNREADABLE, "there is no prompt column, and chosen and rejected begin differently", "prompt"
-        )
-    return Pair(chosen[:cut], chosen[cut:], rejected[cut:])
-
-
-def _shared_beginning(chosen: str, rejected: str) -> int:
-    shortest = min(len(chosen), len(rejected))
-    cut = next((index for index in range(shortest) if chosen[index] != rejected[index]), shortest)
-    return cut - 1 if 0 < cut < shortest and chosen[cut - 1] == " " else cut
-
-
-def conversational(row: Row) -> Pair:
-    """TRL conversational: messages in `chosen` and `rejected`, and in `prompt` or as what both begin with."""
-    chosen = completion_of(_column(row, "chosen"), "chosen")
-    rejected = completion_of(_column(row, "rejected"), "rejected")
-    tools = tools_of(row)
-    if "prompt" not in row:
-        pair = _split_conversations(chosen, rejected, tools)
-        return Pair(_with_system(row, list(pair.prompt)), pair.chosen, pair.rejected, tools)  # type: ignore[arg-type]
-    prompt = conversation_of(row["prompt"], "prompt")
-    turns = len(prompt)
-    if len(chosen) > turns and len(rejected) > turns and chosen[:turns] == prompt == rejected[:turns]:
-        chosen, rejected = chosen[turns:], rejected[turns:]
-    return Pair(_with_system(row, prompt), chosen, rejected, tools)
-
-
-def ultrafeedback(row: Row) -> Pair:
-    """UltraFeedback-binarized: `prompt` is a string, `chosen` and `rejected` are whole conversations."""
-    prompt = text_of(_column(row, "prompt"), "prompt")
-    chosen = completion_of(_column(row, "chosen"), "chosen")
-    rejected = completion_of(_column(row, "rejected"), "rejected")
-    tools = tools_of(row)
-    if chosen and rejected and chosen[0]["role"] == rejected[0]["role"] == "assistant":
-        return Pair(_question(row, prompt), chosen, rejected, tools)
-    pair = _split_conversations(chosen, rejected, tools)
-    return Pair(_with_system(row, list(pair.prompt)), pair.chosen, pair.rejected, tools)  # type: ignore[arg-type]
-
-
-def transcripts(row: Row) -> Pair:
-    """Anthropic HH: transcripts in `chosen` and `rejected`; the prompt is what both share up to the last answer."""
-    start = text_of(row["prompt"], "prompt") if "prompt" in row else ""
-    chosen = text_of(_column(row, "chosen"), "chosen")
-    rejected = text_of(_column(row, "rejected"), "rejected")
-    if start and not (is_transcript(chosen) and is_transcript(rejected)):
-        chosen, rejected = start + chosen, start + rejected
-    for name, text in (("chosen", chosen), ("rejected", rejected)):
-        if not is_transcript(text):
-            raise RowProblem(ROLE_ORDER, f"{name} is no transcript of Human: and Assistant: turns", name)
-    return _split_conversations(transcript_of(chosen), transcript_of(rejected), None)
-
-
-def question(row: Row) -> Pair:
-    """Orca pairs: `system` (may be empty), `question`, `chosen`, `rejected`, all text."""
-    asked = text_of(_column(row, "question", "query", "prompt", "input"), "question")
-    return Pair(
-        _question(row, asked),
-        completion_of(text_of(_column(row, "chosen"), "chosen"), "chosen"),
-        completion_of(text_of(_column(row, "rejected"), "rejected"), "rejected"),
-        tools_of(row),
-    )
-
-
-def alpaca(row: Row) -> Pair:
-    """Alpaca ranking: `instruction`, `input` (may be missing or empty), `chosen`, `rejected`; `history` of turns."""
-    asked = text_of(_column(row, "instruction"), "instruction")
-    more = row.get("input")
-    if more is not None and text_of(more, "input").strip():
-        asked = f"{asked}\n{more}"
-    prompt = _question(row, asked)
-    history = row.get("history") or []
-    if not isinstance(history, list):
-        raise RowProblem(NON_TEXT, f"history is {kind(history)}, not a list", "history")
-    turns: list[Message] = []
-    for index, exchange in enumerate(history):
-        if not isinstance(exchange, list) or len(exchange) != 2:  # noqa: PLR2004 - a question and its answer
-            raise RowProblem(NON_TEXT, f"history[{index}] is no question and answer", f"history[{index}]")
-        turns.append({"role": "user", "content": text_of(exchange[0], f"history[{index}][0]")})
-        turns.append({"role": "assistant", "content": text_of(exchange[1], f"history[{index}][1]")})
-    return Pair(
-        [*prompt[:-1], *turns, prompt[-1]],
-        completion_of(text_of(_column(row, "chosen"), "chosen"), "chosen"),
-        completion_of(text_of(_column(row, "rejected"), "rejected"), "rejected"),
-        tools_of(row),
-    )
-
-
-def sharegpt(row: Row) -> Pair:
-    """ShareGPT ranking: `conversations`, and `chosen` and `rejected` as one message (or text, or a list) each."""
-    key = "conversations" if "conversations" in row or "messages" not in row else "messages"
-    prompt = conversation_of(_column(row, "conversations", "messages"), key)
-    chosen = completion_of(_column(row, "chosen"), "chosen")
-    rejected = completion_of(_column(row, "rejected"), "rejected")
-    return Pair(_with_system(row, prompt), chosen, rejected, tools_of(row))
-
-
-def openai(row: Row) -> Pair:
-    """OpenAI preference fine-tuning: `input.messages`, `preferred_output`, `non_preferred_output`."""
-    given = _column(row, "input")
-    if not isinstance(given, dict):
-        raise RowProblem(NON_TEXT, f"input is {kind(given)}, not an object with messages", "input")
-    return Pair(
-        conversation_of(_column(given, "messages"), "input.messages"),
-        completion_of(_column(row, "preferred_output"), "preferred_output"),
-        completion_of(_column(row, "non_preferred_output"), "non_preferred_output"),
-        tools_of(given) or tools_of(row),
-    )
-
-
 def _asks(row: Row) -> bool:
-    """A `prompt` beside a `system` column is a question in a frame; alone it is TRL's own plain text."""
-    return any(name in row for name in ("question", "query", "input")) or isinstance(
-        row.get("system", 0), str | None
-    )
+    """A `prompt` alone is TRL's own plain text, so the question of an Orca pair has another name."""
+    return any(name in row for name in ("question", "query", "input"))
 
 
 def _continues(row: Row) -> bool:
@@ -276,35 +176,39 @@ def _is_transcript(row: Row) -> bool:
 def _begins_with_messages(row: Row) -> bool:
     if "prompt" in row:
         return is_messages(row["prompt"])
-    return not isinstance(row["chosen"], str) and not isinstance(row["rejected"], str)
-
-
-# A text column of one of these names is a prompt: then chosen and rejected do not hold it.
-_OTHER_PROMPTS: Final = frozenset(
-    {
-        "query",
-        "question",
-        "instruction",
-        "input",
-        "context",
-        "text",
-        "request",
-        "task",
-        "problem",
-        "user",
-        "post",
-    }
-)
+    if isinstance(row["chosen"], str) or isinstance(row["rejected"], str):
+        return False
+    turns = row.get("conversations", row.get("messages"))
+    return not (is_messages(turns) and _continues(row))
 
 
 def _is_plain(row: Row) -> bool:
     if "prompt" in row:
-        return not is_messages(row["prompt"])
-    return not _OTHER_PROMPTS & row.keys() and _shared_beginning(row["chosen"], row["rejected"]) > 0
+        return isinstance(row["prompt"], str)
+    return not PROMPT_NAMES & row.keys() and layouts.shared_beginning(row["chosen"], row["rejected"]) > 0
+
+
+def _is_several(row: Row) -> bool:
+    """Lists of answers, and a layout for the first of each."""
+    if not any(layouts.is_list_of_answers(row[name]) for name in ("chosen", "rejected")):
+        return False
+    return recognise(layouts.first_answers(row)) is not None
+
+
+def several(row: Row) -> Pair:
+    """Several answers in `rejected` or `chosen`: the first of each, in the layout that they have then."""
+    first = layouts.first_answers(row)
+    layout = recognise(first)
+    if layout is None:
+        raise RowProblem(UNREADABLE, "with one answer for chosen and rejected, it is in no known layout")
+    pair = layout.read(first)
+    return replace(pair, notes=(*pair.notes, *layouts.left_out_answers(1)))
 
 
 _COMPLETION: Final = (MESSAGE, MESSAGES, TEXT)
 _BOTH_TEXT: Final[dict[tuple[str, ...], tuple[str, ...]]] = {("chosen",): (TEXT,), ("rejected",): (TEXT,)}
+
+_ASKED: Final = (TEXT, MESSAGES)
 
 FORMATS: Final[dict[str, Format]] = {
     row.name: row
@@ -317,7 +221,32 @@ FORMATS: Final[dict[str, Format]] = {
                 ("preferred_output",): _COMPLETION,
                 ("non_preferred_output",): _COMPLETION,
             },
-            openai,
+            layouts.openai,
+        ),
+        Format(
+            "anthropic-hh",
+            "Anthropic HH transcripts",
+            _BOTH_TEXT,
+            layouts.transcripts,
+            _is_transcript,
+            more=("prompt",),
+        ),
+        Format(
+            "trl-conversational",
+            "TRL conversational",
+            {("chosen",): _COMPLETION, ("rejected",): _COMPLETION},
+            layouts.conversational,
+            _begins_with_messages,
+            more=("prompt",),
+        ),
+        Format(
+            "trl-standard",
+            "TRL standard",
+            _BOTH_TEXT,
+            layouts.standard,
+            _is_plain,
+            more=("prompt",),
+            with_system="orca-pairs",
         ),
         Format(
             "sharegpt-ranking",
@@ -327,38 +256,142 @@ FORMATS: Final[dict[str, Format]] = {
                 ("chosen",): _COMPLETION,
                 ("rejected",): _COMPLETION,
             },
-            sharegpt,
+            layouts.sharegpt,
             _continues,
+            more=("system",),
         ),
-        Format("alpaca-ranking", "Alpaca ranking", {("instruction",): (TEXT,), **_BOTH_TEXT}, alpaca),
         Format(
-            "anthropic-hh",
-            "Anthropic HH transcripts",
-            _BOTH_TEXT,
-            transcripts,
-            _is_transcript,
+            "alpaca-ranking",
+            "Alpaca ranking",
+            {("instruction",): (TEXT,), **_BOTH_TEXT},
+            layouts.alpaca,
+            more=("input", "system", "history"),
         ),
         Format(
             "orca-pairs",
             "Orca pairs",
-            {("question", "query", "prompt", "input"): (TEXT,), **_BOTH_TEXT},
-            question,
+            {layouts.QUESTIONS: (TEXT,), **_BOTH_TEXT},
+            layouts.question,
             _asks,
+            more=("system",),
         ),
         Format(
             "ultrafeedback-binarized",
             "UltraFeedback-binarized",
             {("prompt",): (TEXT,), ("chosen",): (MESSAGES, MESSAGE), ("rejected",): (MESSAGES, MESSAGE)},
-            ultrafeedback,
+            layouts.ultrafeedback,
+            more=("system",),
         ),
         Format(
-            "trl-conversational",
-            "TRL conversational",
-            {("chosen",): _COMPLETION, ("rejected",): _COMPLETION},
-            conversational,
-            _begins_with_messages,
+            "several-answers",
+            "Several answers",
+            {("chosen",): (*_COMPLETION, ANSWERS), ("rejected",): (*_COMPLETION, ANSWERS)},
+            several,
+            _is_several,
+            more=tuple(_PROMPT_LIKE),
         ),
-        Format("trl-standard", "TRL standard", _BOTH_TEXT, standard, _is_plain),
+        Format(
+            "message-pairs",
+            "Pairs of conversations",
+            {("chosen_messages",): (MESSAGES,), ("rejected_messages",): (MESSAGES,)},
+            layouts.two_conversations,
+        ),
+        Format(
+            "named-answers",
+            "Answers under other names",
+            {layouts.ASKED: _ASKED, layouts.CHOSEN: _COMPLETION, layouts.REJECTED: _COMPLETION},
+            layouts.named_answers,
+            more=("input", "system"),
+        ),
+        Format(
+            "ms-swift",
+            "ms-swift",
+            {
+                ("messages",): (MESSAGES,),
+                ("rejected_messages", "rejected_response"): _COMPLETION,
+            },
+            layouts.swift,
+            more=("system",),
+        ),
+        Format(
+            "ms-swift-query",
+            "ms-swift, older files",
+            {("query",): (TEXT,), ("response",): (TEXT,), ("rejected_response",): (TEXT,)},
+            layouts.swift_query,
+            more=("system", "history"),
+        ),
+        Format(
+            "llamafactory-output",
+            "LLaMA-Factory, older files",
+            {("instruction",): (TEXT,), ("output",): (ANSWERS,)},
+            layouts.listed_answers,
+            more=("input", "system", "history"),
+        ),
+        Format(
+            "pku-saferlhf",
+            "PKU-SafeRLHF",
+            {
+                layouts.ASKED: _ASKED,
+                ("response_0",): _COMPLETION,
+                ("response_1",): _COMPLETION,
+                ("better_response_id", "safer_response_id"): (NUMBER,),
+            },
+            judged.safe_rlhf,
+            more=("system",),
+        ),
+        Format(
+            "shp",
+            "SHP",
+            {
+                ("history",): (TEXT,),
+                ("human_ref_A",): (TEXT,),
+                ("human_ref_B",): (TEXT,),
+                ("labels",): (NUMBER,),
+            },
+            judged.shp,
+        ),
+        Format(
+            "webgpt",
+            "WebGPT comparisons",
+            {
+                layouts.ASKED: (*_ASKED, QUESTION),
+                ("answer_0",): _COMPLETION,
+                ("answer_1",): _COMPLETION,
+                ("score_0",): (NUMBER,),
+                ("score_1",): (NUMBER,),
+            },
+            judged.webgpt,
+        ),
+        Format(
+            "helpsteer-preference",
+            "HelpSteer preferences",
+            {
+                (*layouts.ASKED, "context"): _ASKED,
+                judged.HELPSTEER_FIRST: _COMPLETION,
+                judged.HELPSTEER_SECOND: _COMPLETION,
+                judged.STRENGTHS: (NUMBER,),
+            },
+            judged.helpsteer,
+        ),
+        Format(
+            "arena",
+            "Chatbot Arena",
+            {
+                ("conversation_a", *judged.FIRST): _COMPLETION,
+                ("conversation_b", *judged.SECOND): _COMPLETION,
+                judged.WINNERS: (TEXT, NUMBER),
+            },
+            judged.arena,
+            more=(*layouts.ASKED, "system"),
+        ),
+        Format(
+            "ranked-answers",
+            "Ranked or scored answers",
+            {(*layouts.ASKED, "context"): _ASKED, judged.LISTS: (ANSWERS, OBJECTS)},
+            judged.ranked,
+            judged.is_judged,
+            more=("system",),
+        ),
     )
 }
 
@@ -368,7 +401,7 @@ def recognise(row: Row) -> Format | None:
     return next((layout for layout in FORMATS.values() if layout.recognises(row)), None)
 
 
-def detect(rows: Iterable[Row]) -> Format | None:
+def detect(rows: Iterable[Row], *, system_named: bool = False) -> Format | None:
     """The format of a data set, from its first rows.
 
     The first row that fits a format decides. Where none does, a row that has the columns and only wrong
@@ -376,11 +409,17 @@ def detect(rows: Iterable[Row]) -> Format | None:
 
     Args:
         rows: The first rows, columns already renamed.
+        system_named: The user said which column holds the system text, so plain text is a question and answers.
 
     Returns:
         The format, or None when no row has the columns of any.
     """
     rows = list(rows)
+    found = _detect(rows)
+    return FORMATS[found.with_system] if found is not None and system_named and found.with_system else found
+
+
+def _detect(rows: list[Row]) -> Format | None:
     for row in rows:
         found = recognise(row)
         if found is not None:
@@ -413,10 +452,14 @@ _EXAMPLE_OF_SHAPE: Final[dict[str, Any]] = {
     MESSAGES: [{"role": "user", "content": "text"}],
     MESSAGE: {"role": "assistant", "content": "text"},
     INPUT: {"messages": [{"role": "user", "content": "text"}]},
+    QUESTION: {"full_text": "text"},
+    ANSWERS: ["text", "other"],
+    OBJECTS: [{}],
+    NUMBER: 1,
 }
 
 
 def nearest(row: Row) -> tuple[Format, list[str]]:
-    """The format that lacks the least to fit a row, and what it lacks."""
-    layout = min(FORMATS.values(), key=lambda one: len(one.missing(row)) / len(one.columns))
+    """The format of which a row has the most columns, and what it lacks."""
+    layout = max(FORMATS.values(), key=lambda one: len(one.columns) - len(one.missing(row)))
     return layout, layout.missing(row) or ["a `prompt` column"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dpo_cli.data.arrow import PairTable
 from dpo_cli.data.pairs import fingerprint
 from dpo_cli.data.scan import Walk
+from dpo_cli.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,10 +98,13 @@ def _stream(
     dropped = frozenset(number for numbers in accounting.rows.values() for number in numbers)
 
     def rows() -> Iterator[dict[str, Any]]:
-        for row in reader:
-            if row.pair is None or row.number in dropped:
-                continue
-            if split is None or split.held_out(row.pair.prompt) is held_out:
-                yield row.pair.to_row()
+        try:
+            for row in reader:
+                if row.pair is None or row.number in dropped:
+                    continue
+                if split is None or split.held_out(row.pair.prompt) is held_out:
+                    yield row.pair.to_row()
+        except DataError as error:  # what was read once is another file now, or gone: the run has started
+            raise TrainingError(error.message, hint=error.hint) from error
 
     return IterableDataset.from_generator(rows)

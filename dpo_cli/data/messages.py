@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import Any, Final
 
-from dpo_cli.data.pairs import NON_TEXT, ROLE_ORDER, Message, RowProblem
+from dpo_cli.data.literals import bounded, literal, parse_json
+from dpo_cli.data.pairs import NON_TEXT, Message, RowProblem
 
 ROLES: Final[dict[str, str]] = {
     "user": "user",
@@ -37,7 +36,10 @@ ROLES: Final[dict[str, str]] = {
 _ROLE_KEYS: Final = ("role", "from")
 _CONTENT_KEYS: Final = ("content", "value", "text")
 _TEXT_PARTS: Final = frozenset({"text", "input_text", "output_text"})
-_KEPT: Final = ("name", "tool_call_id", "reasoning_content")
+_OWN_KEYS: Final = frozenset((*_ROLE_KEYS, *_CONTENT_KEYS, "tool_calls"))
+# Parts of LLaMA-Factory's messages that are no content, and the field in which chat templates look for them.
+_REASONING: Final = "reasoning"
+_TOOL_CALL: Final = "tool_call"
 
 
 def is_message(value: object) -> bool:
@@ -83,6 +85,34 @@ def text_of(value: object, key: str) -> str:
     raise RowProblem(NON_TEXT, f"{key} is {kind(value)}, not text", key)
 
 
+def is_written_message(value: object) -> bool:
+    """Whether an object that stood in text is a message, and no answer that happens to be JSON."""
+    return isinstance(value, dict) and (
+        ("role" in value and ("content" in value or "tool_calls" in value))
+        or value.keys() == {"from", "value"}
+    )
+
+
+def messages_in(text: str, key: str) -> Any:  # noqa: ANN401 - messages, one message, or an object with messages
+    """The messages that a text holds as JSON, or as Python or NumPy print them; None when it is other text.
+
+    Args:
+        text: The value of a column.
+        key: The column.
+
+    Raises:
+        RowProblem: `unreadable row`: messages nested too deeply, or half a surrogate pair.
+    """
+    if '"role"' not in text and "'role'" not in text and '"from"' not in text and "'from'" not in text:
+        return None
+    value = literal(text, key)
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        return value if all(map(is_written_message, value["messages"])) else None
+    if isinstance(value, list):
+        return value if value and all(map(is_written_message, value)) else None
+    return value if is_written_message(value) else None
+
+
 def message_of(value: object, key: str) -> Message:
     """One message in the usual names.
 
@@ -91,46 +121,81 @@ def message_of(value: object, key: str) -> Message:
         key: Where it stands in the row.
 
     Returns:
-        `role` and `content`, and the keys about tools where they say something.
+        `role` and `content`, and every other field that is not null. A role without a usual name stays as it is.
 
     Raises:
-        RowProblem: `non-text value` or, for a role that nobody knows, `wrong role order`.
+        RowProblem: `non-text value`; `unreadable row` for fields that are nested too deeply.
     """
     if not isinstance(value, dict):
         raise RowProblem(NON_TEXT, f"{key} is {kind(value)}, not a message", key)
     written_role = next((value[name] for name in _ROLE_KEYS if value.get(name) is not None), None)
-    if not isinstance(written_role, str):
+    if not isinstance(written_role, str) or not written_role.strip():
         raise RowProblem(NON_TEXT, f"{key} has no role (keys: {', '.join(map(str, value))})", key)
-    role = ROLES.get(written_role) or ROLES.get(written_role.strip().casefold())
-    if role is None:
-        raise RowProblem(ROLE_ORDER, f"{key} has the unknown role {written_role!r}", f"{key}.role")
-    content_key = next((name for name in _CONTENT_KEYS if name in value), "content")
+    role = ROLES.get(written_role) or ROLES.get(written_role.strip().casefold()) or written_role
+    content_key = _content_key(value)
     content = value.get(content_key)
     if isinstance(content, str) and len(value) == 2:  # noqa: PLR2004 - a role and a text: most messages by far
         if written_role != "function_call":
             return {"role": role, "content": content}
         return _function_call(content, key)
-    calls = value.get("tool_calls")
-    if content is None and calls:
+    more = _more(value, content, key)
+    if content is None and more:
         content = ""
-    message: Message = {"role": role, "content": _content(content, f"{key}.{content_key}")}
+    return {"role": role, "content": _content(content, f"{key}.{content_key}"), **more}
+
+
+def _content_key(value: dict[str, Any]) -> str:
+    named = [name for name in _CONTENT_KEYS if name in value]
+    filled = (name for name in named if value[name] is not None)
+    return next(filled, named[0] if named else "value" if "from" in value else "content")
+
+
+def _more(value: dict[str, Any], content: object, key: str) -> dict[str, Any]:
+    """The fields of a message beside role and content, those among the parts of its content included."""
+    more = {name: item for name, item in value.items() if name not in _OWN_KEYS and item is not None}
+    calls = value.get("tool_calls")
+    if isinstance(calls, str):
+        calls = parse_or(calls, f"{key}.tool_calls")
+    parts = content if isinstance(content, list) else []
+    written_calls = [_part_text(part, key) for part in parts if _type(part) == _TOOL_CALL]
+    if written_calls:
+        calls = [
+            call for text in written_calls for call in _function_call(text, key).get("tool_calls", [text])
+        ]
     if calls:
-        message["tool_calls"] = _tool_calls(calls, f"{key}.tool_calls")
-    message.update({name: value[name] for name in _KEPT if isinstance(value.get(name), str)})
-    return message
+        more["tool_calls"] = _tool_calls(calls, f"{key}.tool_calls")
+    thoughts = [_part_text(part, key) for part in parts if _type(part) == _REASONING]
+    if thoughts:
+        more["reasoning_content"] = "".join(thoughts)
+    if more:
+        bounded(more, key)
+    return more
+
+
+def _type(part: object) -> str:
+    written = part.get("type") if isinstance(part, dict) else None
+    return written if isinstance(written, str) else "text"
+
+
+def _part_text(part: Any, key: str) -> str:  # noqa: ANN401 - a part of a message's content
+    return text_of(next((part[name] for name in ("text", "value", "content") if name in part), None), key)
 
 
 def _content(value: object, key: str) -> str:
     if isinstance(value, list):
-        return "".join(_part(part, f"{key}[{index}]") for index, part in enumerate(value))
+        return "".join(
+            _part(part, f"{key}[{index}]")
+            for index, part in enumerate(value)
+            if _type(part) not in {_REASONING, _TOOL_CALL}
+        )
     return text_of(value, key)
 
 
 def _part(part: object, key: str) -> str:
     if isinstance(part, str):
         return part
-    if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS:
-        return text_of(part.get("text"), f"{key}.text")
+    if isinstance(part, dict) and _type(part) in _TEXT_PARTS:
+        return _part_text(part, f"{key}.text")
     what = f"a part of type {part.get('type')!r}" if isinstance(part, dict) else kind(part)
     raise RowProblem(NON_TEXT, f"{key} is {what}, not text", key)
 
@@ -153,22 +218,22 @@ def _tool_call(call: object, key: str) -> dict[str, Any]:
 
 def _object(value: object) -> Any:  # noqa: ANN401 - whatever JSON holds
     if isinstance(value, str):
-        try:
-            parsed = json.loads(value)
-        except ValueError:
-            return value
+        parsed = parse_or(value, "arguments")
         return parsed if isinstance(parsed, dict) else value
     return value
 
 
+def parse_or(text: str, key: str) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """The value of a text that is JSON; the text itself where it is not."""
+    try:
+        return parse_json(text, key)
+    except ValueError:
+        return text
+
+
 def _function_call(content: str, key: str) -> Message:
     """ShareGPT's `function_call` turn: its text is the call as JSON, one object or a list of them."""
-    call = None
-    if content.lstrip()[:1] in {"{", "["}:
-        try:
-            call = json.loads(content)
-        except ValueError:
-            call = None
+    call = parse_or(content, key) if content.lstrip()[:1] in {"{", "["} else None
     calls = call if isinstance(call, list) else [call]
     if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in calls):
         return {"role": "assistant", "content": content}
@@ -198,50 +263,3 @@ def completion_of(value: object, key: str) -> list[Message]:
     if isinstance(value, dict):
         return [message_of(value, key)]
     return conversation_of(value, key)
-
-
-def tools_of(row: dict[str, Any]) -> list[Any] | None:
-    """The function schemas of a row: a list, or a list written as JSON text (as TRL has it).
-
-    Raises:
-        RowProblem: `unreadable row` when the text is no JSON list.
-    """
-    value = row.get("tools")
-    if isinstance(value, str):
-        if not value.strip():
-            return None
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise RowProblem(NON_TEXT, f"tools is text that is no JSON: {error}", "tools") from error
-    if value is None or value == []:
-        return None
-    if not isinstance(value, list):
-        raise RowProblem(NON_TEXT, f"tools is {kind(value)}, not a list", "tools")
-    return value
-
-
-_TURN: Final = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|System): ?")
-
-
-def is_transcript(value: object) -> bool:
-    """Whether a text is an Anthropic HH transcript: it begins with a turn and has an assistant's turn."""
-    return (
-        isinstance(value, str)
-        and value.lstrip().startswith(("Human:", "System:"))
-        and "\n\nAssistant:" in value
-    )
-
-
-def transcript_of(text: str) -> list[Message]:
-    """The turns of an Anthropic HH transcript.
-
-    Args:
-        text: Turns that begin with `Human:` or `Assistant:` after an empty line.
-
-    Returns:
-        One message a turn, in order, outer whitespace removed.
-    """
-    pieces = _TURN.split(text)
-    turns = zip(pieces[1::2], pieces[2::2], strict=True)
-    return [{"role": ROLES[name.casefold()], "content": said.strip()} for name, said in turns]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Message = dict[str, Any]
-"""`{"role": str, "content": str}`, with `tool_calls`, `name`, `tool_call_id` where the file has them."""
+"""`{"role": str, "content": str}`, and whatever else the file says of it: `tool_calls`, `thinking`, `name`, ...."""
 
 Text = str | list[Message]
 """Plain text (a standard pair) or messages (a conversational pair)."""
@@ -26,20 +26,33 @@ NON_TEXT: Final = "non-text value"
 ROLE_ORDER: Final = "wrong role order"
 EMPTY: Final = "empty completion"
 IDENTICAL: Final = "identical completions"
+TIE: Final = "no preference"
 TEMPLATE_REFUSED: Final = "refused by the chat template"
 PROMPT_FILLS: Final = "prompt fills max_length"
 IDENTICAL_CUT: Final = "identical after truncation"
 
-REASONS: Final = (
-    UNREADABLE,
-    NON_TEXT,
-    ROLE_ORDER,
-    EMPTY,
-    IDENTICAL,
-    TEMPLATE_REFUSED,
-    PROMPT_FILLS,
-    IDENTICAL_CUT,
-)
+REASONS: Final[dict[str, str]] = {
+    UNREADABLE: "Mend these rows or take them out: they are not trained on.",
+    NON_TEXT: "Fill in the text or take these rows out: a null, a number or an image cannot be trained on.",
+    ROLE_ORDER: "Put the turns in order: system first, then user and assistant in turn; the prompt ends with the user.",
+    EMPTY: "Take these rows out, or fill in the missing answer.",
+    IDENTICAL: "Take these rows out: a pair that does not differ teaches nothing.",
+    TIE: "Take these rows out: the judgement prefers neither answer.",
+    TEMPLATE_REFUSED: "Change the rows to what this model's template accepts, or give another with --chat-template.",
+    PROMPT_FILLS: "Raise --max-length, or shorten these prompts: no token of the completion is left.",
+    IDENTICAL_CUT: "Raise --max-length: the difference lies beyond it.",
+}
+"""What to do about rows that were dropped, by reason."""
+
+# What reading a row left out. They are findings, and the row is a pair all the same.
+COLUMNS_LEFT_OUT: Final = "columns left out"
+ANSWERS_LEFT_OUT: Final = "answers left out"
+
+Note = tuple[str, str]
+"""A finding of reading (`COLUMNS_LEFT_OUT`, `ANSWERS_LEFT_OUT`), and what it is about."""
+
+_NOTHING_SAID: Final = frozenset({"role", "name", "id", "type", "tool_call_id"})
+"""Fields of a message that are no answer by themselves."""
 
 
 class RowProblem(Exception):  # noqa: N818 - not a failure of the run: it is counted, and the next row follows
@@ -63,16 +76,20 @@ class Pair:
     """A prompt, the completion that is preferred, and the one that is not.
 
     Attributes:
-        prompt: What comes before both completions: a string, or messages that end with a user or tool turn.
+        prompt: What comes before both completions: a string, or messages.
         chosen: The preferred completion, of the prompt's kind.
         rejected: The other completion, of the prompt's kind.
         tools: JSON schemas of functions that the chat template is given, or None.
+        template_kwargs: Further variables for the chat template (`enable_thinking`), or None.
+        notes: What reading left out; no part of the pair itself.
     """
 
     prompt: Text
     chosen: Text
     rejected: Text
     tools: list[Any] | None = None
+    template_kwargs: dict[str, Any] | None = None
+    notes: tuple[Note, ...] = field(default=(), compare=False)
 
     @property
     def conversational(self) -> bool:
@@ -80,10 +97,15 @@ class Pair:
         return isinstance(self.prompt, list)
 
     def to_row(self) -> dict[str, Any]:
-        """The pair in TRL's layout: `prompt`, `chosen`, `rejected`; `tools` as JSON text where there are some."""
+        """The pair in TRL's layout: `prompt`, `chosen`, `rejected`.
+
+        Where there are some, also `tools` as JSON text, and `chat_template_kwargs`.
+        """
         row: dict[str, Any] = {"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected}
         if self.tools:
             row["tools"] = json.dumps(self.tools, ensure_ascii=False)
+        if self.template_kwargs:
+            row["chat_template_kwargs"] = self.template_kwargs
         return row
 
     @classmethod
@@ -95,6 +117,7 @@ class Pair:
             row["chosen"],
             row["rejected"],
             json.loads(tools) if isinstance(tools, str) else tools,
+            row.get("chat_template_kwargs") or None,
         )
 
 
@@ -118,16 +141,27 @@ def fingerprint(*texts: Text) -> int:
 
 
 def plain(text: Text) -> str:
-    """Only the words: a string itself, or the contents of its messages, one to a line."""
+    """Only the words: a string itself, or what its messages say, one to a line.
+
+    Other fields of a message (tool calls, thinking) follow its content as JSON.
+    """
     if isinstance(text, str):
         return text
-    if len(text) == 1:
+    if len(text) == 1 and len(text[0]) == 2:  # noqa: PLR2004 - role and content, nearly always
         return str(text[0]["content"])
-    return "\n".join([str(message["content"]) for message in text])
+    return "\n".join([_words(message) for message in text])
+
+
+def _words(message: Message) -> str:
+    content = str(message["content"])
+    if len(message) == 2:  # noqa: PLR2004 - role and content
+        return content
+    more = {name: value for name, value in message.items() if name not in {"role", "content"}}
+    return f"{content}\n{json.dumps(more, sort_keys=True, ensure_ascii=False)}".lstrip()
 
 
 def check_pair(pair: Pair) -> Pair:
-    """Refuse a pair that cannot teach anything or that no chat model was trained to read.
+    """Refuse a pair that cannot teach anything.
 
     Args:
         pair: Text of the right types already; a conversation in its usual role names.
@@ -136,10 +170,11 @@ def check_pair(pair: Pair) -> Pair:
         The same pair.
 
     Raises:
-        RowProblem: `wrong role order`, `empty completion` or `identical completions`.
+        RowProblem: `wrong role order` for a conversation without a prompt, `empty completion` or
+            `identical completions`.
     """
-    if isinstance(pair.prompt, list):
-        check_roles(pair.prompt, pair.chosen, pair.rejected)
+    if pair.prompt == []:
+        raise RowProblem(ROLE_ORDER, "there is no message before the completions", "prompt")
     for name, completion in (("chosen", pair.chosen), ("rejected", pair.rejected)):
         if _says_nothing(completion):
             raise RowProblem(EMPTY, f"{name} has no text", name)
@@ -151,25 +186,49 @@ def check_pair(pair: Pair) -> Pair:
 def _says_nothing(completion: Text) -> bool:
     if isinstance(completion, str):
         return not completion.strip()
-    return not any(message.get("tool_calls") or str(message["content"]).strip() for message in completion)
+    return not any(
+        message["content"].strip() or (len(message) > 2 and _says_more(message))  # noqa: PLR2004 - role and content
+        for message in completion
+    )
 
 
-def check_roles(prompt: list[Message], chosen: Text, rejected: Text) -> None:
-    """Check that system comes first, then user and assistant in turn, and that completions are the assistant's.
+def _says_more(message: Message) -> bool:
+    """Whether a message without content has a field that says something: tool calls, thinking."""
+    return any(
+        value and isinstance(value, str | list | dict)
+        for name, value in message.items()
+        if name not in _NOTHING_SAID
+    )
+
+
+def odd_roles(prompt: list[Message], chosen: Text, rejected: Text) -> RowProblem | None:
+    """What is unusual in the order of the roles.
+
+    Usual is what most chat models were trained on: a system message first if at all, then user and assistant in
+    turn, a prompt that ends with a user or tool message, and completions of the assistant's. A chat template may take
+    more than that.
 
     Args:
         prompt: Messages of the prompt.
         chosen: Messages of the preferred completion.
         rejected: Messages of the other completion.
 
-    Raises:
-        RowProblem: `wrong role order`, naming the message.
+    Returns:
+        `wrong role order`, naming the first such message; None when all is as usual.
     """
+    try:
+        _check_roles(prompt, chosen, rejected)
+    except RowProblem as problem:
+        return problem
+    return None
+
+
+def _check_roles(prompt: list[Message], chosen: Text, rejected: Text) -> None:
     before = _walk("", prompt, "prompt")
     if before not in {"user", "tool"}:
         found = f"a {before} message" if before else "nothing"
         raise RowProblem(
-            ROLE_ORDER, f"the prompt must end with a user or tool message, it ends with {found}", "prompt"
+            ROLE_ORDER, f"the prompt ends with {found}, not with a user or tool message", "prompt"
         )
     for name, completion in (("chosen", chosen), ("rejected", rejected)):
         if not isinstance(completion, list) or not completion:

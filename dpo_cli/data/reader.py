@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.formats import FORMATS, Format, detect, nearest, recognise
+from dpo_cli.data.judged import is_single_answers
+from dpo_cli.data.layouts import unwrapped
 from dpo_cli.data.messages import kind
 from dpo_cli.data.pairs import NON_TEXT, ROLE_ORDER, UNREADABLE, Pair, RowProblem, check_pair
-from dpo_cli.data.sources.rows import FileDamage, RawRow
-from dpo_cli.errors import ConfigError, DataError
+from dpo_cli.data.sources.rows import FileDamage, RawRow, weight
+from dpo_cli.errors import ConfigError, DataError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
     from dpo_cli.data.sources.containers import Source
 
 _PEEKED: Final = 100
-"""Rows looked at to find the layout."""
+_PEEKED_CHARACTERS: Final = 1 << 24
+"""Rows looked at to find the layout, and their characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,10 @@ class PairReader:
     ) -> None:
         self.source = source
         self._renames = (columns or Columns()).renames()
-        self._max = max_samples
+        self._max = min(max_samples or sys.maxsize, sys.maxsize)
         forced = resolve_format(layout) if layout is not None else None
         rows = source.rows()
-        self._peeked = list(itertools.islice(rows, min(_PEEKED, max_samples or _PEEKED)))
+        self._peeked = list(_first_rows(itertools.islice(rows, min(_PEEKED, self._max))))
         self._opened: Iterator[RawRow] | None = itertools.chain(self._peeked, rows)
         self.format = self._find_format(forced)
 
@@ -108,9 +112,13 @@ class PairReader:
     def _read(self, number: int, raw: RawRow) -> ReadRow:
         if raw.data is None:
             return ReadRow(number, raw, None, raw.problem)
-        row = self._renamed(raw.data)
         try:
-            return ReadRow(number, raw, check_pair(self.format.convert(row)), None)
+            row = unwrapped(self._renamed(raw.data))
+        except RowProblem as problem:
+            return ReadRow(number, raw, None, problem)
+        try:
+            pair = self.format.read(row, system_named="system" in self._renames.values())
+            return ReadRow(number, raw, check_pair(pair), None)
         except RowProblem as problem:
             self._refuse_other_layout(row, raw, problem)
             return ReadRow(number, raw, None, problem)
@@ -127,14 +135,21 @@ class PairReader:
             raise _nothing_readable(self.source.name, self._peeked)
         first = readable[0]
         self._check_columns(first)
-        rows = [self._renamed(raw.data or {}) for raw in readable]
-        found = forced or detect(rows)
+        rows = [self._unwrapped(self._renamed(raw.data or {})) for raw in readable]
+        found = forced or detect(rows, system_named="system" in self._renames.values())
         if found is None:
             raise _no_format(first, rows[0])
         self._first_shape = _shape(next((row for row in rows if found.recognises(row)), rows[0]))
         if forced is not None and not any(forced.has_columns(row) for row in rows):
             raise _forced_format(first, rows[0], forced)
         return found
+
+    def _unwrapped(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A row as layouts know it; one whose text cannot be read stays as it is, and is refused when it is its turn."""
+        try:
+            return unwrapped(row)
+        except RowProblem:
+            return row
 
     def _check_columns(self, first: RawRow) -> None:
         there = list(first.data or {})
@@ -143,7 +158,7 @@ class PairReader:
                 close = difflib.get_close_matches(theirs, there, 1)
                 raise DataError(
                     f"{first.place}: there is no column {theirs!r} (for --{ours}-column)."
-                    f" The columns are: {', '.join(there)}.",
+                    f" The columns are: {listed(there)}.",
                     hint=f"Did you mean {close[0]!r}?" if close else "",
                 )
 
@@ -158,9 +173,19 @@ class PairReader:
         if other is not None and other is not self.format:
             raise DataError(
                 f"{raw.place}: this row is in the layout {other.name} ({other.title}), the rows before it in"
-                f" {self.format.name} ({self.format.title}). It has the columns: {', '.join(row)}.",
+                f" {self.format.name} ({self.format.title}). It has the columns: {listed(row)}.",
                 hint="Split the file by layout, and name each part's with --format if need be.",
             ) from problem
+
+
+def _first_rows(rows: Iterator[RawRow]) -> Iterator[RawRow]:
+    """Rows until they are long enough together."""
+    read = 0
+    for raw in rows:
+        yield raw
+        read += weight(raw.data)
+        if read > _PEEKED_CHARACTERS:
+            return
 
 
 _MAY_BE_LAYOUT: Final = frozenset({NON_TEXT, ROLE_ORDER, UNREADABLE})
@@ -201,9 +226,14 @@ def _nothing_readable(name: str, peeked: list[RawRow]) -> DataError:
 
 
 def _no_format(raw: RawRow, row: dict[str, Any]) -> DataError:
+    if is_single_answers(row):
+        return DataError(
+            f"{raw.place}: these are single answers with a label (KTO), and dpo trains on pairs of answers.",
+            hint="Give one row a prompt, with a good answer as `chosen` and a bad one as `rejected`.",
+        )
     layout, lacks = nearest(row)
     return DataError(
-        f"{raw.place}: this row fits no known format. It has the columns: {', '.join(row) or 'none'}."
+        f"{raw.place}: this row fits no known format. It has the columns: {listed(row) or 'none'}."
         f" The nearest format is {layout.name} ({layout.title}); missing is {', and '.join(lacks)}.",
         hint="Name the columns with --prompt-column, --chosen-column, --rejected-column, --system-column.",
     )
@@ -211,7 +241,7 @@ def _no_format(raw: RawRow, row: dict[str, Any]) -> DataError:
 
 def _forced_format(raw: RawRow, row: dict[str, Any], layout: Format) -> DataError:
     return DataError(
-        f"{raw.place}: this row is not in the format {layout.name}. It has the columns: {', '.join(row) or 'none'};"
+        f"{raw.place}: this row is not in the format {layout.name}. It has the columns: {listed(row) or 'none'};"
         f" missing is {', and '.join(layout.missing(row))}.",
         hint="Leave out --format to have it found, or name the columns with --prompt-column and the like.",
     )

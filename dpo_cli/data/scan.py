@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dpo_cli.data.accounting import Accounting
-from dpo_cli.data.pairs import UNREADABLE, Pair, RowProblem, plain
+from dpo_cli.data.pairs import UNREADABLE, RowProblem, odd_roles, plain
+from dpo_cli.data.tokens.tokenizer import Kept
 from dpo_cli.events import OnEvent, Progress, ignore
 
 if TYPE_CHECKING:
@@ -23,21 +23,6 @@ _Batch = list["ReadRow"]
 _ROWS: Final = 1024
 _CHARACTERS: Final = 1 << 22
 """Rows and characters that are tokenised together, at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A row that is a pair to train on.
-
-    Attributes:
-        number: Its place in the data set, from 1.
-        pair: The pair.
-        tokens: Its token ids; None without a tokenizer.
-    """
-
-    number: int
-    pair: Pair
-    tokens: TokenizedPair | None
 
 
 class Walk:
@@ -104,6 +89,10 @@ class Walk:
                 count.drop(row.number, row.raw, problem or RowProblem(UNREADABLE, "there is nothing in it"))
                 continue
             count.kept += 1
+            if isinstance(row.pair.prompt, list):
+                odd = odd_roles(row.pair.prompt, row.pair.chosen, row.pair.rejected)
+                if odd is not None:
+                    count.mark_odd(row.number, row.raw, odd)
             yield Kept(row.number, row.pair, tokens)
 
     def _tokens(

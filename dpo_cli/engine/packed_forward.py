@@ -166,6 +166,7 @@ class PackedForward:
             model,
             lambda: self.before(**batch, fused_lm_head=True).log_probs,
             lambda: self.score(model, **batch).log_probs,
+            self._autocast,
         )
 
     def score(

@@ -266,24 +266,3 @@ def _verified(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     if keys.shape != (len(values), KEY_BYTES) or values.shape[1:] != (2,) or not np.isfinite(values).all():
         raise ValueError("its arrays do not fit together")
     return keys, values
-
-
-def batches_by_length(lengths: Sequence[int], tokens: int, most: int) -> list[list[int]]:
-    """Indices grouped so that rows of similar length come together, longest first.
-
-    Args:
-        lengths: Tokens of the longer row of each pair.
-        tokens: At most this many tokens per group, padding included, two rows a pair; one pair always fits.
-        most: At most this many pairs per group.
-
-    Returns:
-        Groups that cover every index once. The longest come first, so that a lack of memory shows at once.
-    """
-    groups: list[list[int]] = []
-    limit = 0
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if not groups or len(groups[-1]) >= limit:
-            groups.append([])
-            limit = max(1, min(most, tokens // (2 * max(1, lengths[index]))))
-        groups[-1].append(index)
-    return groups

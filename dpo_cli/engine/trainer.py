@@ -21,12 +21,12 @@ from datasets import Dataset
 from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from dpo_cli.batches import batches_by_length
 from dpo_cli.engine.length_scaled_rope import length_limit
 from dpo_cli.engine.packed_forward import ForwardCounts
 from dpo_cli.engine.reference_cache import (
     ReferenceCache,
     Truncation,
-    batches_by_length,
     model_code,
     model_key,
     pair_key,
@@ -220,7 +220,9 @@ class SharedPrefixTrainer(DPOTrainer):
         lengths = [len(p["prompt_ids"]) + max(len(p["chosen_ids"]), len(p["rejected_ids"])) for p in pairs]
         limit = self.data_collator.max_length or max(lengths)
         most = REFERENCE_PAIRS if self.engine == "shared-prefix" else batch_size
-        groups = batches_by_length([min(n, limit) for n in lengths], REFERENCE_TOKENS, most)
+        groups = batches_by_length(
+            [min(n, limit) for n in lengths], most, REFERENCE_TOKENS // 2, longest_first=True
+        )
         by_engine: dict[str, dict[bytes, Scores]] = {"shared-prefix": {}, "trl": {}}
 
         def keep() -> None:

@@ -96,7 +96,10 @@ def reason_by_trial(route: Route) -> str | None:
 
 
 def first_difference(
-    model: Any, theirs: Callable[[], torch.Tensor], ours: Callable[[], torch.Tensor]
+    model: Any,
+    theirs: Callable[[], torch.Tensor],
+    ours: Callable[[], torch.Tensor],
+    autocast: Callable[[], contextlib.AbstractContextManager[Any]],
 ) -> str | None:
     """Whether two ways to score a batch give the same log-probabilities here and now.
 
@@ -104,6 +107,7 @@ def first_difference(
         model: The model that both call.
         theirs: TRL's way.
         ours: The engine's.
+        autocast: A function that returns the context which both ways make for themselves.
 
     Returns:
         The difference in words, or None. Nothing is left behind: no random number is drawn, no gradient kept.
@@ -114,7 +118,9 @@ def first_difference(
                 expected = theirs()
             with state_kept(model):
                 found = ours()
-        gap = _gap(found.float(), expected.float(), coarse=_arithmetic(model) != torch.float32)
+        with autocast():
+            coarse = _arithmetic(model) != torch.float32
+        gap = _gap(found.float(), expected.float(), coarse=coarse)
     except (TypeError, RuntimeError, ValueError, AttributeError, LookupError) as error:
         return _in_words(error)
     return None if gap is None else f"the first batch differed from TRL's forward by {gap:.2g} {_UNIT}"

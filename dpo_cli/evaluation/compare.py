@@ -21,14 +21,14 @@ from dpo_cli.evaluation.scores import Answer, Names, Score, ScoreRow, lone_row, 
 from dpo_cli.evaluation.verdict import DEFAULT_THRESHOLDS, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from dpo_cli.events import OnProgress
     from dpo_cli.text.questions import Question
 
     Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
-    OnProgress = Callable[[str, int, int], None]
 
 DEFAULT_TRUNCATION = Truncation(1024)
 DEFAULT_SYSTEM_PROMPT: str = GenerationConfig.model_fields["system_prompt"].default
@@ -138,7 +138,7 @@ def answer_questions(
     questions: Sequence[Question],
     settings: AskSettings | None = None,
     *,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Answer]:
     """Ask a model, greedily and in batches.
 
@@ -182,7 +182,7 @@ def examine(
         settings: How to ask; the same for both models.
         pairs: Held-out preference pairs in TRL's layout; the second model reads them from `before`.
         before: The examination of the model before, when this is the model after.
-        on_progress: Called with (stage, done, all).
+        on_progress: Called with (questions answered, all).
 
     Raises:
         ModelError: The tokenizer has no chat template.
@@ -191,11 +191,7 @@ def examine(
     model, tokenizer = loaded
     settings = settings or AskSettings()
 
-    def asked(done: int, total: int) -> None:
-        if on_progress:
-            on_progress(f"asking {name}", done, total)
-
-    answers, own = _ask(model, tokenizer, questions, settings, asked)
+    answers, own = _ask(model, tokenizer, questions, settings, on_progress)
     # Both models read the same tokens, or a renamed chat template would pass for a change of the model.
     tokens, left_out = (
         (before.pair_tokens, before.pairs_left_out) if before else _encoded(tokenizer, list(pairs), settings)
@@ -266,7 +262,7 @@ def _ask(
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[Question],
     settings: AskSettings,
-    on_progress: Callable[[int, int], None] | None,
+    on_progress: OnProgress | None,
 ) -> tuple[list[Answer], list[Continuation]]:
     from dpo_cli.models.generate import accepted_system_prompt, conversation, generate
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dpo_cli.batches import batches_by_length
 from dpo_cli.evaluation.intervals import ratio_interval
 from dpo_cli.evaluation.scores import IDENTITY, Score
 
@@ -212,15 +213,7 @@ def _log_probs(logits: torch.Tensor) -> torch.Tensor:
 
 def _batches(continuations: Sequence[Continuation], batch_size: int) -> Iterator[list[int]]:
     """Places of continuations with an answer, of like length together, few enough tokens at a time."""
-    lengths = [len(one.prompt) + len(one.tokens) for one in continuations]
-    order = sorted(
-        (place for place, one in enumerate(continuations) if one.tokens), key=lambda place: lengths[place]
-    )
-    batch: list[int] = []
-    for place in order:
-        if len(batch) == batch_size or (batch and lengths[place] * (len(batch) + 1) > _TOKENS_AT_ONCE):
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
+    places = [place for place, one in enumerate(continuations) if one.tokens]
+    lengths = [len(continuations[place].prompt) + len(continuations[place].tokens) for place in places]
+    for batch in batches_by_length(lengths, batch_size, _TOKENS_AT_ONCE):
+        yield [places[i] for i in batch]

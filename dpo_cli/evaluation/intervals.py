@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from dpo_cli.rates import CONFIDENCE, rate_interval
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -19,22 +21,8 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 
-CONFIDENCE = 0.95
 RESAMPLES = 4000
 _BATCH = 500  # resamples drawn at once: bounds the memory for thousands of questions
-
-
-def rate_interval(hits: int, n: int) -> Interval:
-    """Wilson's score interval of a rate (Wilson 1927; `scipy.stats.binomtest`).
-
-    Args:
-        hits: How many of the questions.
-        n: Questions asked, at least 1.
-    """
-    from scipy.stats import binomtest  # a second to import: not before it is needed
-
-    found = binomtest(hits, n).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:

@@ -11,7 +11,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dpo_cli.evaluation.intervals import Interval, difference_interval, mean_interval, rate_interval
+from dpo_cli.evaluation.intervals import Interval, difference_interval, mean_interval
+from dpo_cli.rates import rate_interval
 from dpo_cli.text.names import contains_name, doubled, leaks
 from dpo_cli.text.words import repetition, words
 

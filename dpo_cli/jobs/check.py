@@ -26,7 +26,7 @@ def check(config: CheckConfig, on_event: OnEvent = ignore) -> CheckResult:
     """
     if config.dataset is None:
         raise ConfigError(
-            "DATASET: is needed", hint="Name a file, a folder or a hub id: dpo check pairs.jsonl"
+            "DATASET: is required", hint="Name a file, a folder or a hub id: dpo check pairs.jsonl"
         )
     from dpo_cli.data.load import open_pairs
 

@@ -18,10 +18,17 @@ from dpo_cli.config import (
     user_path,
 )
 from dpo_cli.errors import ConfigError, DataError, ModelError
-from dpo_cli.events import Noted, OnEvent, ignore
+from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, is_adapter, locate_model
-from dpo_cli.text.questions import Question, read_questions, shipped_questions
+from dpo_cli.text.questions import (
+    LONGEST_QUESTION,
+    Question,
+    read_questions,
+    shipped_questions,
+    too_long,
+)
+from dpo_cli.text.strict import SURROGATE
 from dpo_cli.training.output import MARK
 
 if TYPE_CHECKING:
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from dpo_cli.evaluation.compare import AskSettings, Comparison, Examination, OnProgress
+    from dpo_cli.evaluation.compare import AskSettings, Comparison, Examination
     from dpo_cli.evaluation.scores import Answer
 
     Run = DPOTrainingConfig | IdentityShiftConfig
@@ -50,6 +57,8 @@ def recorded_run(model: str) -> Run | None:
         ModelError: If the model's name cannot be one of a folder.
     """
     file = user_path(model, ModelError) / "config.toml"
+    if not file.is_file():  # a pipe of that name would be waited for
+        return None
     try:
         with file.open(encoding="utf-8") as lines:
             first = lines.readline().strip()
@@ -105,7 +114,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     after = config.after or LAST_RUN
     if config.after is None and not Path(LAST_RUN).is_dir():
         raise ConfigError(
-            f"--after: is needed, there is no {LAST_RUN} here", hint="Train first, or name two models."
+            f"--after: is required, there is no {LAST_RUN} here", hint="Train first, or name two models."
         )
     run = recorded_run(after)
     new_model = locate_model(after, base=config.base if is_adapter(after) else None)
@@ -143,7 +152,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
             names=Names(old, new) if old and new else None,
             beta=beta,
             thresholds=thresholds_of(config),
-            on_progress=lambda _, done, total: stages.progress(done, total),
+            on_progress=stages.progress,
         )
     if comparison.margins is not None and (left_out := comparison.margins.left_out):
         on_event(
@@ -175,7 +184,7 @@ def run_comparison(
         load: Turns a model's name into the model and its tokenizer.
         settings: How to ask.
         pairs: Held-out preference pairs in TRL's layout.
-        on_progress: Called with (stage, done, all).
+        on_progress: Called with (questions answered, all), for each model.
         **judging: `names`, `beta` and `thresholds` of `compare_examinations`.
 
     Raises:
@@ -185,11 +194,8 @@ def run_comparison(
     from dpo_cli.evaluation.compare import compare_examinations, examine
 
     def examined(name: str, first: Examination | None) -> Examination:
-        if on_progress:
-            on_progress(f"loading {name}", 0, 1)
-        loaded = load(name)
         return examine(
-            loaded,
+            load(name),
             questions,
             name=name,
             settings=settings,
@@ -217,6 +223,11 @@ def _release_memory() -> None:
 def _given(texts: tuple[str, ...], file: str | None) -> list[Question]:
     if any(not text.strip() for text in texts):
         raise DataError("--question: is empty")
+    for text in texts:
+        if len(text) > LONGEST_QUESTION:
+            raise DataError(f"--question: {too_long(text)}")
+        if SURROGATE.search(text):
+            raise DataError("--question: is not UTF-8")
     return [Question(text) for text in texts] + (read_questions(file) if file else [])
 
 

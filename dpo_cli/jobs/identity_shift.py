@@ -121,7 +121,7 @@ def identity_shift(
         on_event(Noted(pairs.summary()))
         how: dict[str, Any] = {
             "settings": ask_settings(config),
-            "on_progress": lambda _, done, total: stages.progress(done, total),
+            "on_progress": stages.progress,
         }
         with stages.stage("asking before"):
             before = examine(loaded, heldout, name=config.model, **how)

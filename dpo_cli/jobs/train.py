@@ -127,7 +127,7 @@ def train(
             "settings": ask_settings(config, config.truncation),
             "pairs": heldout,
         }
-        how["on_progress"] = lambda _, done, total: stages.progress(done, total)
+        how["on_progress"] = stages.progress
         before: Examination | None = None
         if heldout:
             with stages.stage("held-out pairs before"):

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import GenerationConfig
 
+from dpo_cli.batches import batches_by_length
 from dpo_cli.config import settings
 from dpo_cli.errors import ModelError
 from dpo_cli.models.loading import end_of_turn_ids
 from dpo_cli.models.templates import Chat, Refusal, render_chats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextIteratorStreamer
+
+    from dpo_cli.events import OnProgress
 
 Message = dict[str, str]
 
@@ -92,7 +95,7 @@ def generate(
     batch_size: int = 32,
     temperature: float = 0.0,
     seed: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[Generation]:
     """Answer conversations, in their order.
 
@@ -111,7 +114,7 @@ def generate(
         ModelError: If the tokenizer has no chat template.
     """
     prompts = prompt_ids(tokenizer, conversations)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    batches = batches_by_length([len(prompt) for prompt in prompts], batch_size)
     ends = end_of_turn_ids(model, tokenizer)
     config = _generation_config(ends, _pad_id(tokenizer, ends), max_new_tokens, temperature)
     answers: dict[int, Generation] = {}
@@ -121,12 +124,11 @@ def generate(
         with torch.random.fork_rng(enabled=temperature > 0):
             if temperature > 0:
                 torch.manual_seed(seed)
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
+            for chosen in batches:
                 for i, ids in zip(chosen, _answer([prompts[i] for i in chosen], model, config), strict=True):
                     answers[i] = _generation(prompts[i], ids, ends, tokenizer)
                 if on_progress:
-                    on_progress(len(answers), len(order))
+                    on_progress(len(answers), len(prompts))
     finally:
         model.train(training)
     return [answers[i] for i in range(len(prompts))]

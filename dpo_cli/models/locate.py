@@ -5,12 +5,11 @@ Everything after this works on folders. Nothing here imports torch.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, user_path
+from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, SETTINGS_BYTES, parse_toml, read_bounded, user_path
 from dpo_cli.errors import ModelError, first_line
 from dpo_cli.hub import HUB_ID, HubRepository
 from dpo_cli.models.folder import (
@@ -21,6 +20,7 @@ from dpo_cli.models.folder import (
     read_object,
     refuse_training,
 )
+from dpo_cli.redaction import find_secret
 
 if TYPE_CHECKING:
     from dpo_cli.config import ModelConfig
@@ -83,6 +83,8 @@ def is_adapter(name: str) -> bool:
 
 
 def _locate(name: str, revision: str | None, options: _Options) -> LocatedModel:
+    if secret := find_secret(name):
+        raise ModelError(f"the name of a model {secret.sentence()}")
     if name == EMBEDDED:
         return LocatedModel(name, Path(__file__).parent / "embedded")
     path = user_path(name or "no name given", ModelError)
@@ -138,9 +140,9 @@ def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[st
     if not file.is_file():
         return {}, ""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ModelError(f"{file}: cannot be read ({first_line(error)})", hint=_NO_PRESET) from None
+        document = parse_toml(read_bounded(file, limit=SETTINGS_BYTES))
+    except ValueError as error:
+        raise ModelError(f"{file}: cannot be read ({error})", hint=_NO_PRESET) from None
     table = _preset_table(document, job, f"{file}: [{job}]")
     on_top = _preset_table(table, "lora", f"{file}: [{job}.lora]")
     settings = {key: value for key, value in table.items() if key != "lora"}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dpo_cli.errors import VerdictFailed
+from dpo_cli.redaction import redact
 from dpo_cli.report.console import stderr, visible
 
 if TYPE_CHECKING:
@@ -27,4 +28,4 @@ def show_error(error: DpoError) -> None:
 def show_notes(error: BaseException) -> None:
     """Print what was noted on an error or an interruption on its way, such as where checkpoints are, on standard error."""
     for note in getattr(error, "__notes__", ()):
-        stderr().print(Text(visible(note)), soft_wrap=True)
+        stderr().print(Text(visible(redact(note))), soft_wrap=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from dpo_cli.data.accounting import Accounting
 from dpo_cli.data.arrow import PairTable
 from dpo_cli.data.messages import completion_of, conversation_of, kind, text_of
-from dpo_cli.data.pairs import EMPTY, NON_TEXT, Message, Pair, RowProblem, check_pair, check_roles, plain
-from dpo_cli.errors import DataError
+from dpo_cli.data.pairs import EMPTY, NON_TEXT, Message, Pair, RowProblem, check_pair, odd_roles, plain
+from dpo_cli.errors import DataError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from dpo_cli.events import OnProgress
     from dpo_cli.models.generate import Generation
 
 _NAME: Final = "raw_dataset"
@@ -31,7 +32,7 @@ def build_dpo_dataset(
     *,
     max_new_tokens: int = 128,
     batch_size: int = 32,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Dataset:
     """Build preference pairs in which the model's own answer is the rejected one.
 
@@ -93,7 +94,7 @@ def build_dpo_dataset(
 def _check_columns(rows: list[dict[str, Any]], prompt_column: str, *, needs_chosen: bool) -> None:
     if not rows:
         raise DataError(f"{_NAME} has no rows.")
-    columns = ", ".join(rows[0])
+    columns = listed(rows[0])
     if prompt_column not in rows[0]:
         raise DataError(
             f"{_NAME} has no column {prompt_column!r}; it has: {columns}.", hint="Name it with prompt_column."
@@ -109,7 +110,8 @@ def _prompt(row: dict[str, Any], column: str) -> list[Message]:
     value = row.get(column)
     if isinstance(value, list):
         prompt = conversation_of(value, column)
-        check_roles(prompt, "", "")
+        if (problem := odd_roles(prompt, "", "")) is not None:
+            raise problem
         return prompt
     system = row.get("system")
     start: list[Message] = []

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.data.sources.locate import read_rows
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, listed
 from dpo_cli.text.names import contains_name, replace_name
 from dpo_cli.text.questions import shipped_questions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from dpo_cli.events import OnProgress
     from dpo_cli.models.generate import Message
 
 IDENTITY_DATASET = "mrfakename/identity"
@@ -151,7 +152,7 @@ def make_identity_pairs(
     temperature: float = 0.7,
     answer_template: str | None = None,
     seed: int = 42,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> IdentityPairs:
     """Ask, replace, pair; and account for every answer.
 
@@ -241,7 +242,7 @@ def questions_of(rows: Iterable[dict[str, Any]]) -> list[str]:
         ]
         if not said or not isinstance(said[-1], str) or not said[-1].strip():
             raise DataError(
-                f"row {number}: has no human turn in a column 'conversations' (columns: {', '.join(row) or 'none'})",
+                f"row {number}: has no human turn in a column 'conversations' (columns: {listed(row) or 'none'})",
                 hint="Identity questions come in the layout of mrfakename/identity, or as a file for --questions.",
             )
         questions.append(said[-1])

@@ -16,6 +16,7 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from dpo_cli.config import DPOTrainingConfig, apply_preset
 from dpo_cli.data.load import load_dpo_dataset
+from dpo_cli.engine.length_scaled_rope import length_limit
 from dpo_cli.engine.trainer import SharedPrefixTrainer
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
 from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
@@ -234,9 +235,7 @@ class DPOTrainerWrapper:
             autocast=autocast,
             on_cpu=self.device == "cpu",
             evaluate=self.eval_dataset is not None,
-            stream=any(
-                isinstance(pairs, IterableDataset) for pairs in (self.train_dataset, self.eval_dataset)
-            ),
+            precompute=self._knows_references(),
         )
         run = RunStarted(
             total_steps=0,
@@ -285,6 +284,16 @@ class DPOTrainerWrapper:
         )
         self.on_event(RunFinished(self.result.steps, seconds, self.result.metrics, stopped))
         return self.result
+
+    def _knows_references(self) -> bool:
+        """Whether a pair's reference can be known before training.
+
+        A stream cannot be walked twice; where positions are scaled by the length of a batch, a row's score depends on
+        the rows beside it.
+        """
+        streamed = any(isinstance(p, IterableDataset) for p in (self.train_dataset, self.eval_dataset))
+        limit, longest = length_limit(self.model), self.config.max_length
+        return not streamed and (limit is None or (longest is not None and longest <= limit))
 
     def _trainer(
         self, arguments: DPOConfig, events: EventCallback, collapse: CollapseCallback

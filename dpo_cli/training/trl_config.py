@@ -26,7 +26,7 @@ SAME_NAME = (
 
 
 def trl_arguments(
-    config: DPOTrainingConfig, *, folder: Path, autocast: str, on_cpu: bool, evaluate: bool, stream: bool
+    config: DPOTrainingConfig, *, folder: Path, autocast: str, on_cpu: bool, evaluate: bool, precompute: bool
 ) -> DPOConfig:
     """Build TRL's configuration.
 
@@ -36,7 +36,7 @@ def trl_arguments(
         autocast: "bfloat16" or "float16" for mixed precision over fp32 weights, "float32" for none.
         on_cpu: Train on the CPU even if there is another device.
         evaluate: Whether there are held-out pairs.
-        stream: Whether pairs are streamed.
+        precompute: Whether a pair's reference can be computed before training.
 
     Raises:
         ConfigError: If TRL refuses a value.
@@ -55,13 +55,12 @@ def trl_arguments(
         "save_steps": config.save_steps or 500,
         "eval_strategy": "steps" if evaluate and config.eval_steps else "no",
         "eval_steps": config.eval_steps,
-        # A stream cannot be walked twice, and a reference that moves cannot be computed beforehand.
-        "precompute_ref_log_probs": not (stream or config.trl.get("sync_ref_model")),
+        "precompute_ref_log_probs": precompute and not config.trl.get("sync_ref_model"),
         "report_to": list(config.report_to) or "none",
         "activation_checkpointing": config.gradient_checkpointing,
         # The base has its dropout switched off before TRL sees it; what is left is that of new adapters.
         "disable_dropout": config.lora_rank is None or not config.lora_dropout,
-        # For a reference that TRL loads itself, when pairs are streamed.
+        # For a reference that TRL loads itself, when it is not computed beforehand.
         "trust_remote_code": config.trust_remote_code,
         "disable_tqdm": True,
         # The first line is the state before any update, where rewards are 0; a loss that is no number is shown as it is.

@@ -3,8 +3,6 @@
 UNMENDED = {
     "steps of 30 digits": "config",
     "epochs of 30 digits": "config",
-    "samples of 30 digits": "reading",
-    "samples of a stream, of 30 digits": "reading",
     "a batch of 30 digits": "config",
     "an evaluation batch of 30 digits": "config",
     "an accumulation of 30 digits": "config",
@@ -63,4 +61,9 @@ UNMENDED = {
     "a preset with a number of 5,000 digits": "models",
     "a preset that is a FIFO": "models",
     "a preset that never ends": "models",
+    "an address with a password for data": "config",
+    "an identity data set of pairs": "harness",
+    "tools that nest 100,000 deep": "layouts",
+    "tools that nest 900 deep": "models",
+    "template settings that are a number": "layouts",
 }

@@ -79,7 +79,7 @@ def test_each_command_explains_itself_with_an_example(command):
             ["train", "--learning-rate", "2", "--beta", "-1"],
             "--learning-rate: must be less than or equal to 1",
         ),
-        (["identity-shift", "--original-name", "Qwen"], "--new-name: is needed"),
+        (["identity-shift", "--original-name", "Qwen"], "--new-name: is required"),
         (["identity-shift", "--original-name", "Qwen", "--new-name", "Qwen"], "there is nothing to change"),
         (["train", "--config", "/nowhere/run.toml"], "/nowhere/run.toml: no such file"),
         (["train", "-m", "./nowhere"], "./nowhere: no such folder"),

@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, says):
 def test_missing_names_are_named_by_their_flags():
     with pytest.raises(ConfigError) as error:
         load_settings(IdentityShiftConfig, {})
-    assert lines(error) == ["--original-name: is needed", "--new-name: is needed"]
+    assert lines(error) == ["--original-name: is required", "--new-name: is required"]
 
 
 def test_same_old_and_new_name_is_refused_also_with_blanks_around():

@@ -113,7 +113,7 @@ PLANTS = {
     "identical after truncation": plant_identical_cut,
     "empty completion": lambda row: said(row, "rejected", lambda _: "  "),
     "prompt fills max_length": lambda row: said(row, "prompt", lambda text: text * 40),
-    "wrong role order": lambda row: row["prompt"].append({"role": "user", "content": "And another thing."}),
+    "unusual role order": lambda row: row["prompt"].append({"role": "user", "content": "And another thing."}),
     "non-text value": lambda row: row["chosen"].__setitem__(0, {"role": "assistant", "content": None}),
     "special tokens in text": lambda row: said(row, "prompt", lambda text: f"{text} <|endoftext|> and more"),
     "doubled EOS": lambda row: said(row, "chosen", lambda text: text + "<|im_end|>"),
@@ -162,7 +162,7 @@ def test_every_planted_defect_is_found_and_none_is_invented(tmp_path, tokenizer)
     assert all(one["advice"] for one in document["findings"])
     rows = document["rows"]
     assert rows["read"] == ROWS == rows["kept"] + sum(rows["dropped"].values())
-    assert rows["dropped"] == dict.fromkeys(("unreadable row", "non-text value", "wrong role order", "empty completion", "identical completions", "prompt fills max_length", "identical after truncation"), EACH)  # fmt: skip
+    assert rows["dropped"] == dict.fromkeys(("unreadable row", "non-text value", "empty completion", "identical completions", "prompt fills max_length", "identical after truncation"), EACH)  # fmt: skip
     assert result.problem is None
     loaded = load_pairs(DataConfig(dataset=str(path)), tokenizer, Truncation(256), inspect=True)
     assert len(loaded.train) == rows["kept"], "training sees exactly the kept rows"

@@ -72,6 +72,19 @@ def make_model(family, **changes):
     return model
 
 
+ROPE = {
+    "longrope": {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 24, "factor": 8.0,
+                 "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 3.0, 4.0, 5.0]},
+    "dynamic": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
+}  # fmt: skip
+
+
+def scaled(kind):
+    """A model whose positions are scaled by the length of a batch beyond 24 tokens."""
+    limit = {"max_position_embeddings": 24 if kind == "dynamic" else 192}
+    return make_model("llama", rope_parameters=ROPE[kind], **limit)
+
+
 def pairs(count=12, seed=0, prompt=(3, 30), completion=(2, 25), common=0.5):
     """Token-id pairs: some share the start of their completions, one is a prefix of the other, one shares nothing."""
     draw = torch.Generator().manual_seed(seed)
@@ -116,7 +129,7 @@ class Prepared(Requests, DPOTrainer):
         return dataset
 
 
-def train(model, rows, folder, *, engine, ref_model=None, peft_config=None, **settings):
+def train(model, rows, folder, *, engine, ref_model=None, peft_config=None, data_collator=None, **settings):
     """Train a few steps; returns (trainer, one dict of logged numbers a step, reason of a fallback)."""
     # Where a gradient is zero because chosen and rejected cancel, what is left of it is rounding, and Adam
     # makes full steps of rounding. A larger epsilon keeps the comparison of weights about gradients.
@@ -129,7 +142,7 @@ def train(model, rows, folder, *, engine, ref_model=None, peft_config=None, **se
     args = DPOConfig(**{**defaults, **settings})
     trainer = Prepared(
         model=model, ref_model=ref_model, args=args, train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer(), peft_config=peft_config,
+        processing_class=tokenizer(), peft_config=peft_config, data_collator=data_collator,
     )  # fmt: skip
     counts, before = ForwardCounts(), trainer.requests  # TRL's own references are computed in its constructor
     reason = install_shared_prefix(trainer, counts) if engine else None

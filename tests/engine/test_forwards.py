@@ -5,7 +5,17 @@ import copy
 import pytest
 import torch
 from datasets import Dataset
-from engine.parity import VOCABULARY, Prepared, Requests, make_model, pairs, tokenizer, worst_difference
+from engine.parity import (
+    ROPE,
+    VOCABULARY,
+    Prepared,
+    Requests,
+    make_model,
+    pairs,
+    scaled,
+    tokenizer,
+    worst_difference,
+)
 from peft import LoraConfig
 from trl import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
@@ -82,6 +92,14 @@ def test_every_batch_of_a_lora_run_goes_through_the_engine(settings, tmp_path):
     assert trainer.forwards.packed == trainer.requests >= 3
     assert not trainer.forwards.handed_over
     assert not told
+
+
+def test_a_reference_in_mixed_precision_is_compared_as_coarsely_as_its_numbers_are(tmp_path):
+    """A reference model makes its own autocast: outside of it, nothing shows that its products are rounded."""
+    trainer = run(Ready, tmp_path, ref=True, bf16=True)
+    assert trainer.engine == "shared-prefix"
+    assert trainer.forwards.packed == trainer.requests
+    assert not trainer.forwards.handed_over
 
 
 def noisy(model):
@@ -199,18 +217,6 @@ def test_activated_lora_and_neftune_fall_back_by_name(tmp_path):
     noise = run(Ready, tmp_path, ref=True, neftune_noise_alpha=5.0)
     assert "NEFTune" in noise.fallback_reason
     same(noise, run(Prepared, tmp_path, ref=True, neftune_noise_alpha=5.0))
-
-
-ROPE = {
-    "longrope": {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 24, "factor": 8.0,
-                 "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [2.0, 3.0, 4.0, 5.0]},
-    "dynamic": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
-}  # fmt: skip
-
-
-def scaled(kind):
-    limit = {"max_position_embeddings": 24 if kind == "dynamic" else 192}
-    return make_model("llama", rope_parameters=ROPE[kind], **limit)
 
 
 @pytest.mark.parametrize("padding", [None, 16])

@@ -10,17 +10,19 @@ import pytest
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from engine.parity import make_model, pairs, tokenizer, train
+from engine.parity import make_model, pairs, scaled, tokenizer, train
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 from trl import DPOConfig
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from dpo_cli.batches import batches_by_length
+from dpo_cli.engine import packed_forward
 from dpo_cli.engine import reference_cache as reference
 from dpo_cli.engine import trainer as engine_trainer
 from dpo_cli.engine.reference_cache import (
     ReferenceCache,
     Truncation,
-    batches_by_length,
     model_key,
     pair_key,
     reference_weights,
@@ -52,6 +54,7 @@ class Session:
         peft_config=None,
         engine="shared-prefix",
         on_reference=None,
+        data_collator=None,
         **settings,
     ):
         defaults = {
@@ -66,6 +69,7 @@ class Session:
             eval_dataset=None if eval_rows is None else Dataset.from_list(eval_rows),
             processing_class=tokenizer(),
             peft_config=peft_config,
+            data_collator=data_collator,
             engine=engine,
             cache_folder=self.folder / "cache",
             notice=self.notices.append,
@@ -325,9 +329,116 @@ def test_the_key_takes_in_every_weight():
 @pytest.mark.parametrize(("tokens", "most"), [(1, 9), (40, 3), (10_000, 256)])
 def test_groups_cover_everything_once_within_the_limits(tokens, most):
     lengths = np.random.default_rng(0).integers(1, 30, 50).tolist()
-    groups = batches_by_length(lengths, tokens, most)
+    groups = batches_by_length(lengths, most, tokens // 2, longest_first=True)
     assert sorted(i for group in groups for i in group) == list(range(50))
     for group in groups:
         assert len(group) == 1 or (
             len(group) <= most and 2 * len(group) * max(lengths[i] for i in group) <= tokens
         )
+
+
+class Cutting(DataCollatorForPreference):
+    """A collator of the user's own: it cuts rows, and leaves every second completion token out of the loss."""
+
+    def torch_call(self, examples):
+        batch = super().torch_call(
+            [{name: ids[:9] if name.endswith("_ids") else ids for name, ids in e.items()} for e in examples]
+        )
+        batch["completion_mask"][:, ::2] = 0
+        return batch
+
+
+def test_a_collator_of_the_users_own_finds_nothing_stored_and_stores_nothing(session, tmp_path):
+    rows = [row for row in pairs() if len(row["prompt_ids"]) > 3]
+    session.computed(rows)
+    files = {f: f.read_bytes() for f in (session.folder / "cache").rglob("*.safetensors")}
+    ours = session.trainer(rows, data_collator=Cutting(pad_token_id=0), per_device_train_batch_size=3)
+    theirs, _, _ = train(
+        copy.deepcopy(session.model), rows, tmp_path, engine=False, precompute_ref_log_probs=True, max_steps=1,
+        data_collator=Cutting(pad_token_id=0), per_device_train_batch_size=3,
+    )  # fmt: skip
+    for column in ("ref_chosen_logps", "ref_rejected_logps"):
+        assert ours.train_dataset[column][:] == pytest.approx(theirs.train_dataset[column][:], rel=1e-5)
+    assert {f: f.read_bytes() for f in (session.folder / "cache").rglob("*.safetensors")} == files
+    assert session.notices == [
+        "Reference log-probabilities are not kept: Cutting decides what the model is shown."
+    ]
+
+
+def test_trls_collator_with_a_length_of_its_own_is_part_of_a_pair(session):
+    rows = [row for row in pairs() if len(row["prompt_ids"]) < 9 and len(row["chosen_ids"]) > 9]
+    assert session.computed(rows) == len(rows)
+    cut = {"data_collator": DataCollatorForPreference(pad_token_id=0, max_length=9)}
+    assert session.computed(rows, **cut) == len(rows)
+    assert session.computed(rows, **cut) == session.computed(rows, max_length=9) == 0
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_references_that_depend_on_the_batch_are_those_of_trls_batches(kind, session, tmp_path):
+    session.model = scaled(kind)
+    rows = pairs()
+    ours = session.trainer(rows)
+    theirs, _, _ = train(
+        copy.deepcopy(session.model), rows, tmp_path, engine=False, precompute_ref_log_probs=True, max_steps=1
+    )
+    for column in ("ref_chosen_logps", "ref_rejected_logps"):
+        assert ours.train_dataset[column][:] == pytest.approx(theirs.train_dataset[column][:], rel=1e-5)
+    assert "beyond 24 tokens" in session.notices[0]
+    short = [
+        row
+        for row in rows
+        if len(row["prompt_ids"]) + max(map(len, (row["chosen_ids"], row["rejected_ids"]))) <= 24
+    ]
+    assert session.computed(short) == len(short) > 1
+    assert session.computed(short) == 0
+
+
+@pytest.mark.filterwarnings("ignore:Careful, disabling adapter layers")
+def test_references_that_training_has_moved_are_not_stored_as_the_untrained_models(session):
+    """With `bias="all"` LoRA trains the biases of the base, which its reference shares."""
+    session.model = make_model("llama", attention_bias=True)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], bias="all")
+    trainer = session.trainer(peft_config=lora, learning_rate=0.1, max_steps=4)
+    held_out = Dataset.from_list(pairs(3, seed=5))
+    before = session.trainer(pairs(3, seed=5), peft_config=None).train_dataset["ref_chosen_logps"][:]
+    trainer.train()
+    found = []
+    trainer.evaluation_loop = lambda loader, *_, **__: (
+        found.append(loader.dataset["ref_chosen_logps"][:]) or Nothing()
+    )
+    trainer.evaluate(held_out)
+    assert found[0] != pytest.approx(before, rel=1e-3)
+    again = session.trainer(pairs(3, seed=5), peft_config=copy.deepcopy(lora))
+    assert again.train_dataset["ref_chosen_logps"][:] == before
+
+
+class Nothing:
+    metrics, num_samples = {}, 3
+
+
+def test_the_key_names_the_engine_that_computed(session, monkeypatch):
+    """A reference that TRL's forward computed in the middle of a run is no value of the engine's."""
+    right, seen = packed_forward.PackedForward.reason_against, []
+
+    def sometimes(self, args, kwargs, labels):
+        if self.counts.on_handover is not None and len(kwargs["input_ids"]) == 8:
+            seen.append(1)
+        return "an odd batch" if len(seen) % 2 else right(self, args, kwargs, labels)
+
+    monkeypatch.setattr(engine_trainer, "REFERENCE_PAIRS", 4)
+    monkeypatch.setattr(packed_forward.PackedForward, "reason_against", sometimes)
+    trainer = session.trainer()
+    by_trl = 4 * trainer.forwards.handed_over["an odd batch"]
+    assert 0 < by_trl < COUNT
+    monkeypatch.undo()
+    assert session.computed() == by_trl
+    assert session.computed(engine="trl") == COUNT - by_trl
+
+
+def test_a_forward_that_turns_out_wrong_leaves_nothing_under_the_engines_key(session, monkeypatch):
+    monkeypatch.setattr(packed_forward, "first_difference", lambda *_: "the first batch differed")
+    trainer = session.trainer()
+    assert (trainer.engine, trainer.references_computed) == ("trl", COUNT)
+    monkeypatch.undo()
+    assert session.computed() == COUNT
+    assert session.computed(engine="trl") == 0

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dpo_cli.evaluation.intervals import difference_interval, mean_interval, rate_interval, ratio_interval
+from dpo_cli.evaluation.intervals import difference_interval, mean_interval, ratio_interval
+from dpo_cli.rates import rate_interval
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from dpo_cli.evaluation.intervals import rate_interval
 from dpo_cli.evaluation.scores import (
     MEASURES,
     Answer,
@@ -15,6 +14,7 @@ from dpo_cli.evaluation.scores import (
     score_answers,
     summarise,
 )
+from dpo_cli.rates import rate_interval
 from dpo_cli.text.questions import Question
 from dpo_cli.text.words import repetition
 

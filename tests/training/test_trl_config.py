@@ -27,7 +27,7 @@ def test_a_field_of_trl_without_effect_is_refused_with_the_reason(given, reason)
 def test_a_field_with_effect_goes_to_trl(tmp_path):
     config = load_settings(DPOTrainingConfig, {"trl": ["neftune_noise_alpha=5.0"]})
     arguments = trl_arguments(
-        config, folder=tmp_path, autocast="float32", on_cpu=True, evaluate=False, stream=False
+        config, folder=tmp_path, autocast="float32", on_cpu=True, evaluate=False, precompute=True
     )
     assert arguments.neftune_noise_alpha == 5.0
 

@@ -148,12 +148,15 @@ def training_pairs(
     """
     from datasets import Dataset
 
+    from dpo_cli.config import DataConfig
     from dpo_cli.data.assay import read_assay
+    from dpo_cli.data.sources.locate import locate
 
     table = Dataset.from_list(
         [{"sequence": one.sequence, "value": one.value, "group": one.condition} for one in train]
     )
-    made = read_assay(table, margin=margin, options={"prompt_column": "group"})
+    how = DataConfig(assay_margin=margin, prompt_column="group")
+    made = read_assay(how, locate(how, table))
     pairs = [dict(pair) for pair in made.train]
     seen = {pair["prompt"] for pair in pairs}
     lost = next((row for row in rows if row.condition not in seen), None)

@@ -11,17 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from dpo_cli.data.pairs import (
-    EMPTY,
-    IDENTICAL,
-    IDENTICAL_CUT,
-    NON_TEXT,
-    PROMPT_FILLS,
-    ROLE_ORDER,
-    TEMPLATE_REFUSED,
-    UNREADABLE,
-    plain,
-)
+from dpo_cli.data.pairs import ANSWERS_LEFT_OUT, COLUMNS_LEFT_OUT, REASONS, plain
 from dpo_cli.data.tokens.tokenizer import control_tokens
 
 if TYPE_CHECKING:
@@ -29,11 +19,14 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from dpo_cli.data.scan import Kept
+    from dpo_cli.data.tokens.tokenizer import Kept
 
 SHOWN_ROWS: Final = 100
 """Row numbers that a finding carries as examples."""
 
+ODD_ROLES: Final = "unusual role order"
+UNRENDERED: Final = "fields without effect"
+WRITTEN_MESSAGES: Final = "messages written as text"
 DUPLICATES: Final = "duplicates"
 CONTRADICTIONS: Final = "contradicting pairs"
 NEAR_DUPLICATES: Final = "near-duplicates"
@@ -50,14 +43,14 @@ PLACEHOLDERS: Final = "placeholders"
 REFUSALS: Final = "one-sided refusals"
 
 ADVICE: Final[dict[str, str]] = {
-    UNREADABLE: "Mend these rows or take them out: they are not trained on.",
-    NON_TEXT: "Fill in the text or take these rows out: a null, a number or an image cannot be trained on.",
-    ROLE_ORDER: "Put the turns in order: system first, then user and assistant in turn; the prompt ends with the user.",
-    EMPTY: "Take these rows out, or fill in the missing answer.",
-    IDENTICAL: "Take these rows out: a pair that does not differ teaches nothing.",
-    TEMPLATE_REFUSED: "Change the rows to what this model's template accepts, or give another with --chat-template.",
-    PROMPT_FILLS: "Raise --max-length, or shorten these prompts: no token of the completion is left.",
-    IDENTICAL_CUT: "Raise --max-length: the difference lies beyond it.",
+    **REASONS,
+    ODD_ROLES: "Make sure that it is meant: the chat template takes it, most models were trained on user and assistant in"
+    " turn. --strict refuses it.",
+    COLUMNS_LEFT_OUT: "Nothing, if they are not to be trained on. Otherwise name the prompt's with --prompt-column or"
+    " --system-column, or the layout with --format.",
+    ANSWERS_LEFT_OUT: "Nothing, if one pair a row is enough. Otherwise write a row for each pair.",
+    UNRENDERED: "Give a --chat-template that writes them, or take them out: the model does not see them.",
+    WRITTEN_MESSAGES: "Write them as lists of messages: here they are trained on with their brackets.",
     DUPLICATES: "Keep one of each: repeated pairs count several times.",
     CONTRADICTIONS: "Decide which answer is better: these pairs prefer what others reject, and cancel out.",
     NEAR_DUPLICATES: "Keep one of each, unless the small differences are the point.",
@@ -167,12 +160,12 @@ class RowFinding:
 
     Attributes:
         name: A key of `ADVICE`.
-        test: Whether a pair has it.
+        test: Whether a pair has it; a text says in what way.
         custom_above: When more than this share of rows has it, it is how the data is meant, and nothing is said.
     """
 
     name: str
-    test: Callable[[Seen], bool]
+    test: Callable[[Seen], bool | str]
     custom_above: float = 1.0
 
 
@@ -264,7 +257,34 @@ def _one_sided_refusal(seen: Seen) -> bool:
     return refuses(seen.chosen) is not refuses(seen.rejected)
 
 
+# Messages that begin as JSON or as Python prints them, and were not read as such.
+_WRITTEN: Final = re.compile(r"\s*[\[{]\s*\{?\s*(?P<quote>['\"])(?:role|from|content|value)(?P=quote)\s*:")
+
+
+def _written_messages(seen: Seen) -> bool:
+    return any(
+        text.lstrip()[:1] in {"[", "{"} and _WRITTEN.match(text)
+        for text in (seen.prompt, seen.chosen, seen.rejected)
+    )
+
+
+def _columns_left_out(seen: Seen) -> str:
+    return next((detail for name, detail in seen.kept.pair.notes if name == COLUMNS_LEFT_OUT), "")
+
+
+def _answers_left_out(seen: Seen) -> bool:
+    return any(name == ANSWERS_LEFT_OUT for name, _ in seen.kept.pair.notes)
+
+
+def _unrendered(seen: Seen) -> str:
+    return ", ".join(seen.kept.tokens.unrendered) if seen.kept.tokens is not None else ""
+
+
 ROW_FINDINGS: Final = (
+    RowFinding(COLUMNS_LEFT_OUT, _columns_left_out),
+    RowFinding(ANSWERS_LEFT_OUT, _answers_left_out),
+    RowFinding(WRITTEN_MESSAGES, _written_messages),
+    RowFinding(UNRENDERED, _unrendered),
     RowFinding(SPECIAL_TEXT, _special_in_chat),
     RowFinding(SPECIAL_TEXT, _special_in_plain, custom_above=0.5),
     RowFinding(UNKNOWN, _unknown),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -13,6 +14,7 @@ from dpo_cli.data.audit.findings import (
     LEAKED,
     LENGTH,
     NEAR_DUPLICATES,
+    ODD_ROLES,
     ROW_FINDINGS,
     SHOWN_ROWS,
     Finding,
@@ -22,18 +24,18 @@ from dpo_cli.data.audit.findings import (
 )
 from dpo_cli.data.audit.lengths import Lengths
 from dpo_cli.data.audit.near_duplicates import SEARCHED, NearDuplicates
-from dpo_cli.data.pairs import fingerprint
+from dpo_cli.data.pairs import fingerprint, written
 from dpo_cli.data.tokens.view import TokenView, token_view
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from dpo_cli.data.accounting import Accounting
-    from dpo_cli.data.scan import Kept
-    from dpo_cli.data.tokens.tokenizer import PairTokenizer
+    from dpo_cli.data.tokens.tokenizer import Kept, PairTokenizer
 
 
 _64_BITS: Final = 2**64 - 1
+_SHOWN_KINDS: Final = 5
 
 
 @dataclass
@@ -42,11 +44,20 @@ class _Rows:
 
     count: int = 0
     first: list[int] = field(default_factory=list)
+    kinds: dict[str, int] = field(default_factory=dict)
 
-    def add(self, row: int) -> None:
+    def add(self, row: int, kind: bool | str = "") -> None:
         self.count += 1
         if len(self.first) < SHOWN_ROWS:
             self.first.append(row)
+        if isinstance(kind, str) and (kind in self.kinds or len(self.kinds) < _SHOWN_KINDS):
+            self.kinds[kind] = self.kinds.get(kind, 0) + 1
+
+    @property
+    def detail(self) -> str:
+        """In which ways they have it, the commonest first."""
+        kinds = sorted((kind for kind in self.kinds if kind), key=lambda kind: -self.kinds[kind])
+        return f"{'; '.join(kinds)}." if kinds else ""
 
 
 class Inspector:
@@ -75,8 +86,8 @@ class Inspector:
         """Look at one pair."""
         seen = Seen.of(kept, self._rules)
         for finding, rows in self._found.items():
-            if finding.test(seen):
-                rows.add(kept.number)
+            if has := finding.test(seen):
+                rows.add(kept.number, has)
         prompt = fingerprint(kept.pair.prompt) if self._eval_prompts else 0
         if prompt in self._eval_prompts:
             self._leaked.add(kept.number)
@@ -90,11 +101,13 @@ class Inspector:
         """Remember the pair, to find others like it."""
         pair, number = seen.kept.pair, seen.kept.number
         # Python's own string hash is fast, and these are only compared within this run.
-        prompt, turns = seen.prompt, len(pair.prompt) if pair.conversational else 0
-        same = hash((turns, prompt, seen.chosen, seen.rejected)) & _64_BITS
+        prompt, chosen, rejected = written(pair.prompt), written(pair.chosen), written(pair.rejected)
+        if pair.tools or pair.template_kwargs:
+            prompt += json.dumps([pair.tools, pair.template_kwargs], sort_keys=True)
+        same = hash((pair.conversational, prompt, chosen, rejected)) & _64_BITS
         self._numbers.append(number)
         self._pairs.append(same)
-        self._swapped.append(hash((turns, prompt, seen.rejected, seen.chosen)) & _64_BITS)
+        self._swapped.append(hash((pair.conversational, prompt, rejected, chosen)) & _64_BITS)
         if self._alike.searched < SEARCHED and same not in self._known:
             self._known.add(same)
             if self._alike.repeats(number, (seen.prompt, seen.chosen, seen.rejected)):
@@ -103,6 +116,11 @@ class Inspector:
     def findings(self, accounting: Accounting) -> list[Finding]:
         """All findings: drops first, then those about single pairs, then those about the set."""
         found = drop_findings(accounting)
+        if accounting.odd:
+            rows = list(accounting.odd[:SHOWN_ROWS])
+            found.append(
+                Finding(ODD_ROLES, len(accounting.odd), rows, ADVICE[ODD_ROLES], str(accounting.odd_example))
+            )
         found += self._row_findings(len(self._numbers))
         searched = ""
         if len(self._numbers) > SEARCHED:
@@ -121,7 +139,7 @@ class Inspector:
 
     def _row_findings(self, pairs: int) -> list[Finding]:
         return [
-            Finding(test.name, rows.count, rows.first, ADVICE[test.name])
+            Finding(test.name, rows.count, rows.first, ADVICE[test.name], rows.detail)
             for test, rows in self._found.items()
             if rows.count and not _customary(test, rows.count, pairs)
         ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any, Final
 
+from dpo_cli.rates import rate_interval
+
 if TYPE_CHECKING:
     from dpo_cli.data.audit.findings import Seen
 
@@ -13,8 +15,6 @@ _BINS: Final = 20
 
 LENGTH_ALONE: Final = 0.6
 """Length is a finding when "the longer one is preferred" is right in more than this share of pairs, surely."""
-
-_Z: Final = 1.96  # 95 % of a normal distribution, two-sided
 
 
 class Lengths:
@@ -61,11 +61,7 @@ class Lengths:
         differ = self.longer + self.shorter
         if not differ:
             return False
-        share, square = self.longer / differ, _Z * _Z
-        centre = share + square / (2 * differ)
-        spread = _Z * ((share * (1 - share) + square / (4 * differ)) / differ) ** 0.5
-        lower_end: float = (centre - spread) / (1 + square / differ)
-        return lower_end > LENGTH_ALONE
+        return rate_interval(self.longer, differ)[0] > LENGTH_ALONE
 
     def to_json(self) -> dict[str, Any]:
         """Unit, figures of each part, and a histogram whose bins all parts share.

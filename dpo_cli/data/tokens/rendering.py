@@ -14,7 +14,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from dpo_cli.data.pairs import TEMPLATE_REFUSED, Pair, RowProblem
+from dpo_cli.data.pairs import TEMPLATE_REFUSED, Message, Pair, RowProblem
+from dpo_cli.data.tokens.unrendered import Unrendered
 from dpo_cli.models.templates import Chat, Refusal, render_chats
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class ChatRenderer:
         self._use: Use = contents_use(template) if isinstance(template, str) else "unknown"
         self._skeletons: dict[tuple[Any, ...], _Skeleton | Refusal] = {}
         self._to_probe = _PROBED
+        self._unrendered = Unrendered(self._run)
 
     def render(self, pairs: Sequence[Pair]) -> list[Triple | RowProblem]:
         """Each conversational pair as the three texts that are tokenised, or why the template refuses it.
@@ -72,10 +74,22 @@ class ChatRenderer:
             texts[place] = text
         return [_triple(texts[start : start + 3]) for start in range(0, len(texts), 3)]
 
+    def left_out(self, pair: Pair, triple: Triple) -> tuple[str, ...]:
+        """The fields of a conversational pair that are not in its rendered texts, in words."""
+        return self._unrendered.fields(pair, triple[1], triple[2])
+
+    def _run(self, messages: Sequence[Message], pair: Pair) -> str | Refusal:
+        return render_chats(self._tokenizer, [_chat(pair, messages)])[0]
+
     def _short_way(self, chat: Chat) -> str | Refusal | None:
         """The text by way of a skeleton; None where the template has to run."""
         messages = chat.messages
-        if self._use == "unknown" or chat.tools or any(message.keys() != _PLAIN for message in messages):
+        if (
+            self._use == "unknown"
+            or chat.tools
+            or chat.variables
+            or any(message.keys() != _PLAIN for message in messages)
+        ):
             return None
         key = (chat.add_generation_prompt, *[message["role"] for message in messages])
         skeleton = self._skeletons.get(key)
@@ -114,10 +128,16 @@ class ChatRenderer:
 def _chats(pair: Pair) -> tuple[Chat, Chat, Chat]:
     chosen, rejected = [*pair.prompt, *pair.chosen], [*pair.prompt, *pair.rejected]
     return (
-        Chat(pair.prompt, tools=pair.tools, add_generation_prompt=True),  # type: ignore[arg-type]
-        Chat(chosen, tools=pair.tools),
-        Chat(rejected, tools=pair.tools),
+        _chat(pair, pair.prompt, start_answer=True),  # type: ignore[arg-type]
+        _chat(pair, chosen),
+        _chat(pair, rejected),
     )
+
+
+def _chat(pair: Pair, messages: Sequence[Message], *, start_answer: bool = False) -> Chat:
+    """Messages with what the pair gives to the template; tools among its variables go before its own, as in TRL."""
+    more = {"tools": pair.tools, **(pair.template_kwargs or {})}
+    return Chat(messages, start_answer, more.pop("tools"), more)
 
 
 def _triple(texts: Sequence[str | Refusal | None]) -> Triple | RowProblem:
@@ -144,9 +164,9 @@ def contents_use(template: str) -> Use:
         return "unknown"
     try:
         tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)  # noqa: S701 - parsed, never run
-    except TemplateSyntaxError:
+        return _Reading(tree).use()
+    except (TemplateSyntaxError, RecursionError):
         return "unknown"
-    return _Reading(tree).use()
 
 
 class _Reading:

@@ -8,7 +8,7 @@ TRL's own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from dpo_cli.config import Truncation
@@ -42,12 +42,29 @@ class TokenizedPair:
         rejected: Ids of the other completion.
         left_out: Ids at the end of the prompt, rendered alone, that the sequences do not have; empty when the
             prompt is a prefix of both, as it should be.
+        unrendered: Fields of the messages that the chat template did not write, in words.
     """
 
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
     left_out: list[int]
+    unrendered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A row that is a pair to train on.
+
+    Attributes:
+        number: Its place in the data set, from 1.
+        pair: The pair.
+        tokens: Its token ids; None without a tokenizer.
+    """
+
+    number: int
+    pair: Pair
+    tokens: TokenizedPair | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +121,7 @@ class PairTokenizer:
         return [
             text
             if isinstance(text, RowProblem)
-            else _cut_at_prompt(*next(shared))
+            else replace(_cut_at_prompt(*next(shared)), unrendered=self._renderer.left_out(pair, text))
             if pair.conversational
             else _cut_at_prompt([], next(ids), next(ids), next(ids))
             for text, pair in zip(rendered, pairs, strict=True)
@@ -136,7 +153,10 @@ class PairTokenizer:
     def problem(self, tokens: TokenizedPair) -> RowProblem | None:
         """Why a tokenised pair teaches nothing; None when it does."""
         if tokens.chosen == tokens.rejected:
-            return RowProblem(IDENTICAL, "chosen and rejected have the same tokens")
+            detail = "chosen and rejected have the same tokens"
+            if tokens.unrendered:
+                detail += f"; the chat template leaves out {', '.join(tokens.unrendered)}"
+            return RowProblem(IDENTICAL, detail)
         for name, ids in (("chosen", tokens.chosen), ("rejected", tokens.rejected)):
             if not ids:
                 return RowProblem(EMPTY, f"{name} has no tokens", name)

@@ -7,20 +7,26 @@ A question file is `.txt` (a question a line), `.jsonl` (a string or an object a
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from dpo_cli.config import UnreadableError, parse_toml, read_bounded
 from dpo_cli.errors import DataError
+from dpo_cli.text.strict import loads
 
 DEFAULT_GROUP = "questions"
 """Group of a question whose file names none."""
 
+LONGEST_QUESTION = 100_000
+"""Characters: more is a book, and minutes pass before a model has read it."""
+
 ShippedName = Literal["identity_train", "identity_heldout", "ordinary"]
+
+QUESTIONS_BYTES = 1 << 23
+"""Largest file of questions: a hundred thousand of them, more than are asked in a day."""
 
 _KEYS = ("question", "group", "answers")
 _HINT = 'Write a question a line, or objects such as {"question": "...", "group": "...", "answers": ["..."]}.'
@@ -58,12 +64,13 @@ def read_questions(path: str | Path) -> list[Question]:
             hint=_HINT,
         )
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 text", hint="Save the file as UTF-8.") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
+        text = read_bounded(path, limit=QUESTIONS_BYTES, encoding="utf-8-sig")
+    except UnreadableError as error:
+        if error.line:
+            raise DataError(
+                f"{path}, line {error.line}: {error.reason}", hint="Save the file as UTF-8."
+            ) from None
+        raise DataError(f"{path}: {error.reason}") from None
     return _parsed(text, str(path), reader)
 
 
@@ -78,9 +85,17 @@ def shipped_questions(name: ShippedName) -> list[Question]:
 
 def _parsed(text: str, where: str, reader: Callable[[str, str], Iterator[Question]]) -> list[Question]:
     questions = list(reader(text, where))
+    for number, question in enumerate(questions, start=1):
+        if len(question.text) > LONGEST_QUESTION:
+            raise DataError(f"{where}, question {number}: {too_long(question.text)}")
     if not questions:
         raise DataError(f"{where}: no question in this file", hint=_HINT)
     return questions
+
+
+def too_long(text: str) -> str:
+    """What is wrong with a question that no model reads to its end."""
+    return f"{len(text):,} characters, and a question has at most {LONGEST_QUESTION:,}"
 
 
 def _read_txt(text: str, where: str) -> Iterator[Question]:
@@ -95,7 +110,7 @@ def _read_jsonl(text: str, where: str) -> Iterator[Question]:
             continue
         place = f"{where}, line {number}"
         try:
-            row = json.loads(line)
+            row = loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{place}: not JSON: {error}", hint=_HINT) from error
         yield _question(row, place)
@@ -103,8 +118,8 @@ def _read_jsonl(text: str, where: str) -> Iterator[Question]:
 
 def _read_toml(text: str, where: str) -> Iterator[Question]:
     try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        document = parse_toml(text)
+    except ValueError as error:
         raise DataError(f"{where}: not TOML: {error}", hint=_HINT) from error
     unknown = [key for key in document if key != "questions"]
     if unknown:

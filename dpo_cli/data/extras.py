@@ -1,0 +1,117 @@
+"""What a row has beside prompt and completions: tools and variables for the chat template, and media."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from dpo_cli.data.literals import bounded, parse_json
+from dpo_cli.data.messages import kind
+from dpo_cli.data.pairs import NON_TEXT, RowProblem
+
+_MEDIA: Final = (
+    "image",
+    "images",
+    "rejected_images",
+    "video",
+    "videos",
+    "rejected_videos",
+    "audio",
+    "audios",
+    "rejected_audios",
+)
+
+
+def refuse_media(row: dict[str, Any]) -> None:
+    """Refuse a row with pictures, sound or film: TRL trains on them with a processor, and its text alone is another pair.
+
+    Raises:
+        RowProblem: `non-text value`, naming the column.
+    """
+    for name in _MEDIA:
+        value = row.get(name)
+        if isinstance(value, list):
+            value = [item for item in value if item]
+        if value:
+            raise RowProblem(NON_TEXT, f"the column {name} is filled, and only text is trained on", name)
+
+
+def extras_of(row: dict[str, Any]) -> dict[str, Any]:
+    """What a row gives to the chat template beside messages: `tools` and `template_kwargs` of a `Pair`.
+
+    Raises:
+        RowProblem: As `tools_of` and `template_kwargs_of`.
+    """
+    return {"tools": tools_of(row), "template_kwargs": template_kwargs_of(row)}
+
+
+def tools_of(row: dict[str, Any]) -> list[Any] | None:
+    """The function schemas of a row: a list, or a list written as JSON text (as TRL has it).
+
+    Raises:
+        RowProblem: `non-text value` when it is neither; `unreadable row` when it is nested too deeply.
+    """
+    value = _json_column(row, "tools")
+    if value is None or value == []:
+        return None
+    if not isinstance(value, list):
+        raise RowProblem(NON_TEXT, f"tools is {kind(value)}, not a list", "tools")
+    return value
+
+
+def template_kwargs_of(row: dict[str, Any]) -> dict[str, Any] | None:
+    """Variables for the chat template, TRL's column `chat_template_kwargs`: an object, or one written as JSON text.
+
+    Raises:
+        RowProblem: `non-text value` when it is neither, or names what is no variable of the template.
+    """
+    value = _json_column(row, "chat_template_kwargs")
+    if value is None or value == {}:
+        return None
+    if not isinstance(value, dict):
+        raise RowProblem(
+            NON_TEXT, f"chat_template_kwargs is {kind(value)}, not an object", "chat_template_kwargs"
+        )
+    taken = next((name for name in value if name in _TAKEN), None)
+    if taken is not None:
+        raise RowProblem(
+            NON_TEXT,
+            f"chat_template_kwargs has {taken!r}, which training sets itself",
+            f"chat_template_kwargs.{taken}",
+        )
+    return value
+
+
+# What TRL and the tokenizer pass to the template, or use to tokenise what it gives.
+_TAKEN: Final = frozenset(
+    {
+        "conversation",
+        "add_generation_prompt",
+        "continue_final_message",
+        "tokenize",
+        "sanitize_control_tokens",
+        "padding",
+        "truncation",
+        "max_length",
+        "return_tensors",
+        "return_dict",
+        "return_assistant_tokens_mask",
+        "tokenizer_kwargs",
+        "messages",
+        "self",
+        "conversations",
+    }
+)
+
+
+def _json_column(row: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - whatever the column holds
+    value = row.get(name)
+    if not isinstance(value, str):
+        if value:
+            bounded(value, name)
+        return value
+    if not value.strip():
+        return None
+    try:
+        return parse_json(value, name)
+    except ValueError as error:
+        raise RowProblem(NON_TEXT, f"{name} is text that is no JSON: {error}", name) from error
