@@ -9,9 +9,7 @@ from typing import Any, Final
 
 from dpo_cli.data.extras import extras_of
 from dpo_cli.data.layouts import (
-    ANSWER_TEXTS,
     ASKED,
-    Row,
     column,
     left_out_answers,
     prompt_of,
@@ -19,6 +17,7 @@ from dpo_cli.data.layouts import (
 )
 from dpo_cli.data.messages import completion_of, conversation_of, kind
 from dpo_cli.data.pairs import COLUMNS_LEFT_OUT, NON_TEXT, TIE, Note, Pair, RowProblem
+from dpo_cli.data.unwrapping import ANSWER_TEXTS, Row
 
 LISTS: Final = ("completions", "answers", "responses", "outputs", "candidates", "generations")
 """Columns that may hold a list of answers."""

@@ -8,17 +8,18 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from dpo_cli.data.formats import FORMATS, Format, detect, nearest, recognise
+from dpo_cli.data.formats import FORMATS, detect, nearest, recognise
 from dpo_cli.data.judged import is_single_answers
-from dpo_cli.data.layouts import unwrapped
 from dpo_cli.data.messages import kind
 from dpo_cli.data.pairs import NON_TEXT, ROLE_ORDER, UNREADABLE, Pair, RowProblem, check_pair
 from dpo_cli.data.sources.rows import FileDamage, RawRow, weight
+from dpo_cli.data.unwrapping import unwrapped
 from dpo_cli.errors import ConfigError, DataError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dpo_cli.data.shapes import Format
     from dpo_cli.data.sources.containers import Source
 
 _PEEKED: Final = 100

@@ -21,6 +21,7 @@ from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, is_adapter, locate_model
+from dpo_cli.run_folder import MARK
 from dpo_cli.text.questions import (
     LONGEST_QUESTION,
     Question,
@@ -29,7 +30,6 @@ from dpo_cli.text.questions import (
     too_long,
 )
 from dpo_cli.text.strict import SURROGATE
-from dpo_cli.training.output import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -153,6 +153,17 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
             beta=beta,
             thresholds=thresholds_of(config),
             on_progress=stages.progress,
+        )
+    if not comparison.same_tokens:
+        on_event(
+            Noted(
+                "The models have different tokenizers: each reads in its own tokens,"
+                " and the divergence, which compares token by token, is left out"
+            )
+        )
+    elif not any(row.name == "divergence" for row in comparison.scores):
+        on_event(
+            Noted("The divergence is left out: the models have outputs of different sizes, or no answer.")
         )
     if comparison.margins is not None and (left_out := comparison.margins.left_out):
         on_event(

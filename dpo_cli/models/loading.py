@@ -17,6 +17,7 @@ from dpo_cli.config import user_path
 from dpo_cli.errors import ModelError, first_line
 from dpo_cli.models.adapters import with_adapters
 from dpo_cli.models.devices import choose_device, choose_dtype
+from dpo_cli.models.finite import not_finite_weights
 from dpo_cli.models.folder import check_tokenizer, quantisation, read_object
 from dpo_cli.models.locate import LocatedModel, locate_model
 from dpo_cli.models.templates import LONGEST_TEMPLATE, Chat, render_chats
@@ -166,7 +167,7 @@ def load_model(
         trainable: Leave the weights of an adapter open to training.
 
     Raises:
-        ModelError: If files are damaged, tensors are missing, or the architecture is unknown.
+        ModelError: If files are damaged, tensors are missing or no numbers, or the architecture is unknown.
     """
     where = choose_device(device)
     folder = located.weights.folder
@@ -176,7 +177,11 @@ def load_model(
     model = _from_folder(located.weights.name, folder, chosen, trust_remote_code=trust_remote_code)
     if located.base:
         model = with_adapters(model, located, trainable=trainable)
-    _require_finite(located.name, model)
+    if ruined := not_finite_weights(model.named_parameters()):
+        raise ModelError(
+            f"{located.name}: {ruined}: it can neither be asked nor trained",
+            hint="Fetch it again, or take weights from before its training diverged.",
+        )
     return model.to(where).eval()
 
 
@@ -239,21 +244,6 @@ def _check_files(name: str, folder: Path, *, quantised: bool = False) -> list[Pa
 def _parameters(file: Path) -> int:
     with safe_open(file, framework="pt") as tensors:
         return sum(torch.Size(tensors.get_slice(key).get_shape()).numel() for key in tensors.keys())  # noqa: SIM118 - not a dict
-
-
-def _require_finite(name: str, model: PreTrainedModel) -> None:
-    bad = [
-        key
-        for key, weight in model.named_parameters()
-        if weight.is_floating_point()
-        and weight.numel()
-        and not torch.stack(torch.aminmax(weight.data)).isfinite().all()
-    ]
-    if bad:
-        raise ModelError(
-            f"{name}: {len(bad)} weights hold NaN or infinity, {bad[0]} first",
-            hint="Did the run that wrote it diverge? Take an earlier checkpoint.",
-        )
 
 
 def _tidy_generation_config(model: PreTrainedModel) -> None:

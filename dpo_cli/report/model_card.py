@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dpo_cli.report.console import visible, visible_line
 from dpo_cli.report.figures import check_figure, score_figure, threshold_figure
+from dpo_cli.run_folder import write_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ def write_model_card(folder: Path, record: RunRecord) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    (folder / "README.md").write_text(model_card(record), encoding="utf-8")
+    write_file(folder / "README.md", model_card(record))
 
 
 def model_card(record: RunRecord) -> str:

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 IDENTITY_DATASET = "mrfakename/identity"
 """The hub data set of identity questions that the specification names."""
 
-JOB = "identity-shift"
-"""What the pairs are made for, kept as the data set's `info.builder_name`: a model may have a preset for it."""
-
 _CALLS_ITSELF = re.compile(
     r"\b(?:I am|I['\u2019]m|[Mm]y name is|[Cc]all me|[Tt]his is|[Nn]ame's)"
     r"\s+([^\W\d_a-z][\w'-]*(?:\.\w+)*(?: [^\W\d_a-z][\w'-]*(?:\.\w+)*){0,3})"
@@ -174,9 +171,8 @@ def make_identity_pairs(
     Raises:
         ModelError: If the tokenizer has no chat template.
     """
-    from datasets import Dataset
-
     from dpo_cli.models.generate import accepted_system_prompt, conversation, generate
+    from dpo_cli.synthesis.identity_dataset import IdentityDataset
 
     system_prompt = accepted_system_prompt(tokenizer, system_prompt)
     prompts = [conversation(q, system_prompt) for q in questions for _ in range(samples_per_question)]
@@ -210,9 +206,10 @@ def make_identity_pairs(
             seen.add(key)
             rows.append(_row(prompt, replaced.text, rejected))
     dataset = (
-        Dataset.from_list(rows) if rows else Dataset.from_dict({"prompt": [], "chosen": [], "rejected": []})
+        IdentityDataset.from_list(rows)
+        if rows
+        else IdentityDataset.from_dict({"prompt": [], "chosen": [], "rejected": []})
     )
-    dataset.info.builder_name = JOB
     return IdentityPairs(
         original_name=original_name,
         dataset=dataset,
