@@ -179,8 +179,10 @@ def _show(error: DpoError) -> int:
 
 
 def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print a traceback as Python does, without the secrets that a library has put into its message."""
-    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+    """Print a traceback as Python does, without the secrets and the control characters that its message may hold."""
+    from dpo_cli.report.console import visible
+
+    sys.stderr.write(visible(redact("".join(traceback.format_exception(kind, error, trace)))))
 
 
 def _show_notes(stop: BaseException) -> None:

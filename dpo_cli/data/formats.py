@@ -28,7 +28,7 @@ from dpo_cli.data.shapes import (
     Format,
 )
 from dpo_cli.data.transcripts import is_transcript
-from dpo_cli.data.unwrapping import Row, first_answers, is_list_of_answers
+from dpo_cli.data.unwrapping import LISTS, Row, first_answers, is_list_of_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -266,7 +266,7 @@ FORMATS: Final[dict[str, Format]] = {
         Format(
             "ranked-answers",
             "Ranked or scored answers",
-            {(*layouts.ASKED, "context"): _ASKED, judged.LISTS: (ANSWERS, OBJECTS)},
+            {(*layouts.ASKED, "context"): _ASKED, LISTS: (ANSWERS, OBJECTS)},
             judged.ranked,
             judged.is_judged,
             more=("system",),

@@ -197,6 +197,9 @@ class ReferenceCache:
 
     def _read(self, notice: Callable[[str], None]) -> dict[bytes, tuple[float, float]]:
         try:
+            if self.path.exists() and not self.path.is_file():
+                notice(f"{self.path} is not a regular file; reference log-probabilities are computed again.")
+                return {}
             content = self.path.read_bytes()
         except FileNotFoundError:
             return {}
@@ -234,7 +237,10 @@ def _locked(path: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
-            _take_lock(held.enter_context(path.open("ab")).fileno())
+            # A named pipe in its place would keep us waiting for a reader.
+            waiting = os.O_NONBLOCK if hasattr(os, "O_NONBLOCK") else 0
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | waiting, 0o666)
+            _take_lock(held.enter_context(os.fdopen(descriptor, "ab")).fileno())
         yield
 
 

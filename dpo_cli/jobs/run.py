@@ -7,6 +7,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from dpo_cli.characters import escaped_json
 from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, apply_preset, user_path
 from dpo_cli.errors import DpoError, OutputError, first_line
 from dpo_cli.events import Noted, OnEvent
@@ -14,8 +15,7 @@ from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, locate_policy, model_folders, read_preset
 from dpo_cli.redaction import redact
 from dpo_cli.run_folder import OutputFolder, disk_in_words, history_text, write_file
-from dpo_cli.training.one_process import refuse_several_processes
-from dpo_cli.training.trackers import require_trackers
+from dpo_cli.training.preflight import preflight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -138,6 +138,13 @@ class Run(Generic[C]):
         self.stages.on_event(Noted(f"failed after training, {problem}"))
 
 
+def evaluates(config: DPOTrainingConfig | IdentityShiftConfig) -> bool:
+    """Whether pairs are held out while training; the pairs that ship bring theirs, a new name has none."""
+    if isinstance(config, IdentityShiftConfig):
+        return False
+    return config.dataset is None or config.eval_dataset is not None or config.eval_fraction > 0
+
+
 def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iterable[str | None]]) -> Run[C]:
     """Check everything that can be checked before libraries are loaded.
 
@@ -150,8 +157,7 @@ def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iter
     Raises:
         UserError: If a setting, the model or the output folder is wrong; nothing has been written then.
     """
-    refuse_several_processes()
-    require_trackers(config.report_to)
+    preflight(config, evaluate=evaluates(config))
     located = locate_policy(config)
     preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
     config, used = apply_preset(config, preset, origin)
@@ -168,9 +174,9 @@ def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iter
 
 def json_lines(records: Iterable[Any]) -> str:
     """One JSON document a line."""
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    return "".join(escaped_json(json.dumps(record, ensure_ascii=False)) + "\n" for record in records)
 
 
 def json_file(document: Any) -> str:  # noqa: ANN401 - anything JSON can hold
     """A JSON document as the text of a file."""
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return escaped_json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"

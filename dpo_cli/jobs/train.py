@@ -183,7 +183,7 @@ def _read_pairs(
     tokenizer = load_tokenizer(
         located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
     )
-    data = opened.load(tokenizer, config.truncation, inspect=True, on_event=on_event)
+    data = opened.load(tokenizer, config.truncation, inspect=True, keep_ids=True, on_event=on_event)
     for line in data.summary():
         on_event(Noted(line))
     for finding in data.check.findings if data.check else []:

@@ -10,19 +10,16 @@ from __future__ import annotations
 import json
 import math
 import sys
-import unicodedata
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console
 
+from dpo_cli.characters import acts, escaped_json
 from dpo_cli.report.streams import Undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Controls (C0, DEL, C1), invisible formatting (bidirectional marks, zero widths, tags), lone surrogates,
-# line and paragraph separators. Unassigned characters stay: they may be newer than this Python.
-_HOSTILE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _KEPT = frozenset("\n\t")
 
 
@@ -48,7 +45,7 @@ def visible_line(text: str) -> str:
 
 
 def _shown(character: str) -> str:
-    if unicodedata.category(character) not in _HOSTILE:
+    if not acts(character):
         return character
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
@@ -83,15 +80,7 @@ def json_text(document: object, *, indent: int | None = 2) -> str:
 
     JSON has no numbers that are not finite: the infinities and NaN of a ruined model become null.
     """
-    text = json.dumps(_finite(document), ensure_ascii=False, allow_nan=False, indent=indent)
-    if text.isprintable():
-        return text
-    return "".join(
-        _json_escape(character)
-        if character != "\n" and unicodedata.category(character) in _HOSTILE
-        else character
-        for character in text
-    )
+    return escaped_json(json.dumps(_finite(document), ensure_ascii=False, allow_nan=False, indent=indent))
 
 
 def _finite(value: object) -> object:
@@ -102,11 +91,6 @@ def _finite(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_finite(inner) for inner in value]
     return value
-
-
-def _json_escape(character: str) -> str:
-    units = character.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
 
 
 def _encodable(stream: Any) -> Any:  # noqa: ANN401 - a text stream, or None where there is none

@@ -84,8 +84,13 @@ def _longest_run(text: str) -> int:
 
 
 def _inline(text: str) -> str:
-    """A text as words in a line of Markdown: nothing in it is markup, a link or HTML."""
-    return re.sub(r"([\\`*_\[\]<>|~&]|:(?=//)|^[#+-])", r"\\\1", visible_line(text))
+    """A text as words in a line of Markdown: nothing in it is markup, a link or HTML.
+
+    Addresses stand in a code span: a backslash does not keep GitHub from linking every `www.` and every `@`.
+    """
+    if re.search(r"www\.|@|://", text, re.IGNORECASE):
+        return code(text)
+    return re.sub(r"([\\`*_\[\]<>|~&]|^[#+-])", r"\\\1", visible_line(text))
 
 
 def _front_matter(record: RunRecord) -> str:

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from dpo_cli import config as config_module
-from dpo_cli.cli.app import main
+from dpo_cli.cli.app import _show_bug, main
 from dpo_cli.config import DPOTrainingConfig, load_settings, to_toml
 from dpo_cli.config.trl_table import trl_fields
 from dpo_cli.errors import ConfigError, DpoError, ModelError
@@ -171,6 +171,16 @@ def test_a_crash_keeps_its_traceback_and_loses_the_secret(message, capsys, monke
     without_canary(printed)
 
 
+def test_a_crash_shows_control_characters_instead_of_sending_them(capsys):
+    try:
+        raise RuntimeError("\x1b[2J\u202efi\x9b")  # noqa: TRY301 - the traceback is what is looked at
+    except RuntimeError:
+        _show_bug(*sys.exc_info())
+    printed = capsys.readouterr().err
+    assert "\\x1b[2J\\u202efi\\x9b" in printed
+    assert printed.replace("\n", "").isprintable()
+
+
 def test_errors_and_their_notes_lose_what_the_environment_holds(capsys, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", PLAIN)
 
@@ -223,6 +233,12 @@ def test_harmless_settings_are_no_secrets():
     ):  # fmt: skip
         assert find_secret(value, "model") is None
         assert redact(value) == value
+
+
+def test_folders_of_the_environment_stay_readable(workplace, monkeypatch):
+    monkeypatch.setenv("PWD", str(workplace))
+    monkeypatch.setenv("MY_TOKEN", str(workplace))
+    assert str(DpoError(f"{workplace}/run.toml: no such file")) == f"{workplace}/run.toml: no such file"
 
 
 def test_every_secret_shown_in_a_text_is_hidden_and_the_rest_stays():

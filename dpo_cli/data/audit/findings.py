@@ -1,7 +1,7 @@
 """What can be wrong with pairs that can be trained on all the same: one row of a table each.
 
 A row of `ROW_FINDINGS` has a name, what to do about it, and a test of one kept pair. Findings about the set as
-a whole (duplicates, length) are made in `check.py` and have their advice in `ADVICE`.
+a whole (duplicates, length) are made in `inspection.py` and have their advice in `ADVICE`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from dpo_cli.data.tokens.tokenizer import Kept
+    from dpo_cli.data.tokens.tokenizer import UsablePair
 
 SHOWN_ROWS: Final = 100
 """Row numbers that a finding carries as examples."""
@@ -106,7 +106,7 @@ class Seen:
         rules: What depends on the tokenizer.
     """
 
-    kept: Kept
+    kept: UsablePair
     prompt: str
     chosen: str
     rejected: str
@@ -114,7 +114,7 @@ class Seen:
     rules: TokenizerRules
 
     @classmethod
-    def of(cls, kept: Kept, rules: TokenizerRules) -> Seen:
+    def of(cls, kept: UsablePair, rules: TokenizerRules) -> Seen:
         """Take the texts out of a pair."""
         texts = plain(kept.pair.prompt), plain(kept.pair.chosen), plain(kept.pair.rejected)
         return cls(kept, *texts, "\n".join(texts), rules)
@@ -224,13 +224,13 @@ def _merged(seen: Seen) -> bool:
 
 _PLACEHOLDER: Final = re.compile(
     r"\{\{\s*[A-Za-z_][\w .|-]{0,40}\s*\}\}|<<[A-Z][A-Z_ ]{1,40}>>"
-    r"|\[(?:YOUR|INSERT|Your|Insert|your|insert) [\w ]{1,40}\]"
+    r"|\[(?:YOUR|INSERT|Your|Insert|your|insert) [\w ]{1,40}\]|<image>"
 )
 
 
 def _placeholder(seen: Seen) -> bool:
     text = seen.whole
-    return ("{{" in text or "[" in text or "<<" in text) and _PLACEHOLDER.search(text) is not None
+    return ("{{" in text or "[" in text or "<" in text) and _PLACEHOLDER.search(text) is not None
 
 
 _NOT: Final = (
