@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from dpo_cli.models.loading import load_model_and_tokenizer
     from dpo_cli.synthesis.answers import build_dpo_dataset
     from dpo_cli.synthesis.identity import build_identity_shift_dataset
-    from dpo_cli.training.trainer import DPOTrainerWrapper, TrainingResult
+    from dpo_cli.training.loop import TrainingResult
+    from dpo_cli.training.trainer import DPOTrainerWrapper
 
 __version__ = "0.1.0"
 
@@ -26,7 +27,7 @@ _WHERE = {
     "DPOTrainingConfig": "config",
     "DpoError": "errors",
     "IdentityShiftConfig": "config",
-    "TrainingResult": "training.trainer",
+    "TrainingResult": "training.loop",
     "build_dpo_dataset": "synthesis.answers",
     "build_identity_shift_dataset": "synthesis.identity",
     "compare": "jobs.compare",

@@ -15,7 +15,10 @@ escapes is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 from dpo_cli.redaction import redact
 
@@ -74,3 +77,26 @@ class VerdictFailed(DpoError):  # noqa: N818 - a verdict is no error of anybody'
 def first_line(error: BaseException) -> str:
     """The first line of what an exception of another package says, for a message of ours; its class if it says nothing."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def listed(names: Iterable[object], most: int = 20) -> str:
+    """Names for a message, comma between them; of a hundred thousand only the first, and of a long one its beginning."""
+    given = list(names)
+    shown = ", ".join(_short(str(name)) for name in given[:most])
+    return f"{shown}, and {len(given) - most:,} more" if len(given) > most else shown
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, for a message; of a long one its beginning."""
+    return (
+        repr(value[:_LONGEST] + "...")
+        if isinstance(value, str) and len(value) > _LONGEST
+        else _short(repr(value))
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+_LONGEST: Final = 80

@@ -5,7 +5,6 @@ Nothing heavy is imported here: `dpo --help` and a mistyped flag answer at once.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
@@ -21,6 +20,7 @@ from dpo_cli.cli.pages import group_page
 from dpo_cli.cli.usage import no_such_command, usage_errors
 from dpo_cli.errors import DpoError, UserError
 from dpo_cli.redaction import redact
+from dpo_cli.report.streams import finish_streams, prepare_streams
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -117,37 +117,72 @@ def options(
 
 def main() -> NoReturn:
     """Run `dpo`: the one error boundary. Errors with an explanation are drawn, bugs keep their traceback."""
-    signal.signal(signal.SIGTERM, _stop)
+    prepare_streams()
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup: stays ignored
+            signal.signal(number, _stop)
     if not sys.warnoptions:
         warnings.simplefilter(
             "ignore"
         )  # of libraries, to each other; what concerns the user we say ourselves
     try:
-        app(prog_name="dpo")
-        code = 0
-    except SystemExit as stop:
-        _show_notes(stop)
-        code = stop.code if isinstance(stop.code, int) else 1
-    except DpoError as error:
-        from dpo_cli.report.error import show_error
-
-        show_error(error)
-        code = error.exit_code
-    except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
-    except BrokenPipeError:
-        # Whoever read our output is gone; keep Python from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
+        code = _run()
     except Exception:
         sys.excepthook = _show_bug  # Typer has set its own
         raise
+    finally:
+        finish_streams()
     sys.exit(code)
 
 
+def _run() -> int:
+    """Run the command; what comes out of it as an exit code."""
+    try:
+        code = _command()
+        sys.stdout.flush()  # here, where a disk that is full can still be said
+    except DpoError as error:
+        return _show(error)
+    except KeyboardInterrupt as stop:
+        _show_notes(stop)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read our output is gone, and knows it
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        return _refused(error)
+    return code
+
+
+def _command() -> int:
+    try:
+        app(prog_name="dpo")
+    except SystemExit as stop:
+        _show_notes(stop)
+        return stop.code if isinstance(stop.code, int) else 1
+    return 0
+
+
+def _refused(error: OSError) -> int:
+    """The exit code when a disk refused a write; every other error is a bug."""
+    from dpo_cli.run_folder.disk import refusal
+
+    reason = refusal(error)
+    if reason is None:
+        raise error
+    return _show(DpoError(f"{error.filename or 'a file'}: could not be written ({reason})"))
+
+
+def _show(error: DpoError) -> int:
+    from dpo_cli.report.error import show_error
+
+    show_error(error)
+    return error.exit_code
+
+
 def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print a traceback as Python does, without the secrets that a library has put into its message."""
-    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
+    """Print a traceback as Python does, without the secrets and the control characters that its message may hold."""
+    from dpo_cli.report.console import visible
+
+    sys.stderr.write(visible(redact("".join(traceback.format_exception(kind, error, trace)))))
 
 
 def _show_notes(stop: BaseException) -> None:

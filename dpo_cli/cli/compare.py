@@ -20,8 +20,9 @@ def run(config: CompareConfig, as_json: bool) -> None:
     """Compare, and print the scores."""
     from dpo_cli.jobs.compare import compare
     from dpo_cli.report.live import live_view
-    from dpo_cli.report.runs import show_compare
+    from dpo_cli.report.runs import comparison_file, show_compare
 
+    html = comparison_file(config.html)
     with live_view() as view:
         comparison = compare(config, view)
-    show_compare(comparison, html=config.html, as_json=as_json)
+    show_compare(comparison, html=html, as_json=as_json)

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand
 
 from dpo_cli.cli.pages import command_page
+from dpo_cli.cli.surroundings import refuse_unusable_surroundings
 from dpo_cli.cli.usage import unexpected_argument, usage_errors
 from dpo_cli.config import Settings, load_settings, setting_of
 
@@ -92,6 +93,7 @@ def command_from(cls: type[S], run: Callable[[S, bool], None], name: str, text: 
     """
 
     def callback(**flags: Any) -> None:  # noqa: ANN401 - whatever was typed
+        refuse_unusable_surroundings()
         as_json = bool(flags.pop("as_json"))
         flags.pop("help_all")
         file = flags.pop("config")

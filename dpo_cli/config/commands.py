@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, StringConstraints, field_validator, model_validator
 
+from dpo_cli.characters import acts
 from dpo_cli.config.settings import (
     DataConfig,
     GenerationConfig,
@@ -21,7 +22,18 @@ from dpo_cli.config.settings import (
     setting,
 )
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+
+def _shows(name: str) -> str:
+    # Joiners belong to the spelling of words, in Persian for one.
+    if any(acts(character) and character not in "\u200c\u200d" for character in name):
+        msg = "must not have control characters or invisible ones"
+        raise ValueError(msg)
+    return name
+
+
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), AfterValidator(_shows)
+]
 
 
 class DPOTrainingConfig(DataConfig, GenerationConfig, OptimizationConfig):

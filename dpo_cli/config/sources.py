@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from dpo_cli.characters import escaped_toml
 from dpo_cli.config.files import parse_toml, read_settings_file
 from dpo_cli.config.settings import Settings
 from dpo_cli.errors import ConfigError
@@ -108,7 +109,7 @@ def to_toml(config: Settings, comment: str) -> str:
     for key, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
         if value != {}:
             document.add(key, list(value) if isinstance(value, tuple) else value)
-    return redact(tomlkit.dumps(document))
+    return escaped_toml(redact(tomlkit.dumps(document)))
 
 
 def _from_command_line(cls: type[Settings], key: str, raw: Any) -> Any:  # noqa: ANN401 - a flag's value has any type

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import sys
 from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dpo_cli.data.accounting import Accounting
 from dpo_cli.data.pairs import UNREADABLE, RowProblem, fingerprint
 from dpo_cli.data.split import split_by_prompt
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, listed, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -165,7 +166,9 @@ def _read(data: DataConfig, source: Source) -> tuple[dict[str, list[Measurement]
     rows = Accounting(source.name, ASSAY)
     accounting = AssayAccounting(rows, data.assay_margin)
     found: dict[tuple[str, str, str], Measurement] = {}
-    for number, raw in enumerate(itertools.islice(source.rows(), data.max_samples), start=1):
+    for number, raw in enumerate(
+        itertools.islice(source.rows(), min(data.max_samples or sys.maxsize, sys.maxsize)), start=1
+    ):
         rows.read += 1
         rows.rows_by_file[raw.source] = rows.rows_by_file.get(raw.source, 0) + 1
         if number == 1:
@@ -198,7 +201,7 @@ def _check_columns(raw: RawRow, prompt_column: str | None) -> None:
     if missing:
         raise DataError(
             f"{raw.place}: there is no column {' and no column '.join(map(repr, missing))}."
-            f" The columns are: {', '.join(raw.data)}.",
+            f" The columns are: {listed(raw.data)}.",
             hint=f"--format assay reads {', '.join(COLUMNS)}, and perhaps prompt and cluster.",
         )
 
@@ -210,7 +213,7 @@ def _measurement(raw: RawRow, prompt_column: str) -> tuple[tuple[str, str, str],
     row = raw.data
     sequence = row.get("sequence")
     if not isinstance(sequence, str) or not sequence.strip():
-        raise RowProblem(UNREADABLE, f"sequence is {sequence!r}, not a text", "sequence")
+        raise RowProblem(UNREADABLE, f"sequence is {quoted(sequence)}, not a text", "sequence")
     sequence = sequence.strip()
     group, prompt, cluster = (
         str(row.get(name) if row.get(name) is not None else "").strip()
@@ -227,7 +230,7 @@ def _number(value: object) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise RowProblem(UNREADABLE, f"value is {value!r}, not a number", "value")
+        raise RowProblem(UNREADABLE, f"value is {quoted(value)}, not a number", "value")
     return number
 
 

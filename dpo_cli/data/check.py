@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dpo_cli.config import DataConfig
     from dpo_cli.data.accounting import Accounting
     from dpo_cli.data.assay import AssayAccounting
-    from dpo_cli.data.formats import Format
+    from dpo_cli.data.shapes import Format
     from dpo_cli.data.tokens.view import TokenView
     from dpo_cli.errors import DpoError
 

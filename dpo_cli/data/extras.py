@@ -9,15 +9,18 @@ from dpo_cli.data.messages import kind
 from dpo_cli.data.pairs import NON_TEXT, RowProblem
 
 _MEDIA: Final = (
-    "image",
-    "images",
-    "rejected_images",
-    "video",
-    "videos",
-    "rejected_videos",
-    "audio",
-    "audios",
-    "rejected_audios",
+    *(
+        "image",
+        "images",
+        "image_path",
+        "image_paths",
+        "image_url",
+        "image_urls",
+        "pixel_values",
+        "rejected_images",
+    ),
+    *("video", "videos", "video_path", "rejected_videos"),
+    *("audio", "audios", "audio_path", "rejected_audios"),
 )
 
 
@@ -32,7 +35,14 @@ def refuse_media(row: dict[str, Any]) -> None:
         if isinstance(value, list):
             value = [item for item in value if item]
         if value:
-            raise RowProblem(NON_TEXT, f"the column {name} is filled, and only text is trained on", name)
+            raise _media(name)
+    for name, value in row.items():  # `datasets` stores pictures and sound of any column so
+        if isinstance(value, dict) and value.get("bytes") and value.keys() <= {"bytes", "path"}:
+            raise _media(name)
+
+
+def _media(name: str) -> RowProblem:
+    return RowProblem(NON_TEXT, f"the column {name} is filled, and only text is trained on", name)
 
 
 def extras_of(row: dict[str, Any]) -> dict[str, Any]:

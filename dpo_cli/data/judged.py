@@ -9,9 +9,7 @@ from typing import Any, Final
 
 from dpo_cli.data.extras import extras_of
 from dpo_cli.data.layouts import (
-    ANSWER_TEXTS,
     ASKED,
-    Row,
     column,
     left_out_answers,
     prompt_of,
@@ -19,13 +17,7 @@ from dpo_cli.data.layouts import (
 )
 from dpo_cli.data.messages import completion_of, conversation_of, kind
 from dpo_cli.data.pairs import COLUMNS_LEFT_OUT, NON_TEXT, TIE, Note, Pair, RowProblem
-
-LISTS: Final = ("completions", "answers", "responses", "outputs", "candidates", "generations")
-"""Columns that may hold a list of answers."""
-
-SCORES: Final = ("overall_score", "score", "rating", "reward", "scores", "ratings", "rewards")
-RANKS: Final = ("rank", "ranking", "ranks", "rankings")
-"""Where a score (higher is better) or a rank (lower is better) stands: in an answer, or in a list beside the answers."""
+from dpo_cli.data.unwrapping import ANSWER_TEXTS, LISTS, RANKS, SCORES, Row
 
 HELPSTEER_FIRST: Final = ("response_1", "response1")
 HELPSTEER_SECOND: Final = ("response_2", "response2")

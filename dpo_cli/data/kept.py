@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dpo_cli.data.arrow import PairTable
 from dpo_cli.data.pairs import fingerprint
 from dpo_cli.data.scan import Walk
+from dpo_cli.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,6 +60,7 @@ def read_pairs(
     *,
     stage: str = "reading pairs",
     keep: bool = False,
+    keep_ids: bool = False,
     hash_prompts: bool = False,
     inspector: Inspector | None = None,
 ) -> ReadPairs:
@@ -70,6 +72,7 @@ def read_pairs(
         on_event: Called with `Progress`.
         stage: What the progress calls this.
         keep: Hold the kept pairs.
+        keep_ids: Hold their token ids as well.
         hash_prompts: Keep the fingerprints of their prompts.
         inspector: Sees every kept pair.
     """
@@ -78,7 +81,7 @@ def read_pairs(
     prompts = array("Q")
     for kept in walk:
         if keep:
-            table.add(kept.pair)
+            table.add(kept.pair, kept.tokens if keep_ids else None)
         if hash_prompts:
             prompts.append(fingerprint(kept.pair.prompt))
         if inspector is not None:
@@ -97,10 +100,13 @@ def _stream(
     dropped = frozenset(number for numbers in accounting.rows.values() for number in numbers)
 
     def rows() -> Iterator[dict[str, Any]]:
-        for row in reader:
-            if row.pair is None or row.number in dropped:
-                continue
-            if split is None or split.held_out(row.pair.prompt) is held_out:
-                yield row.pair.to_row()
+        try:
+            for row in reader:
+                if row.pair is None or row.number in dropped:
+                    continue
+                if split is None or split.held_out(row.pair.prompt) is held_out:
+                    yield row.pair.to_row()
+        except DataError as error:  # what was read once is another file now, or gone: the run has started
+            raise TrainingError(error.message, hint=error.hint) from error
 
     return IterableDataset.from_generator(rows)

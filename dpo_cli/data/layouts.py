@@ -5,16 +5,13 @@ Layouts that hold answers and a judgement are in `judged.py`; `formats.py` says 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.extras import extras_of
 from dpo_cli.data.messages import (
     completion_of,
     conversation_of,
-    is_message,
-    is_messages,
     kind,
-    messages_in,
     text_of,
 )
 from dpo_cli.data.pairs import (
@@ -28,8 +25,10 @@ from dpo_cli.data.pairs import (
     RowProblem,
 )
 from dpo_cli.data.transcripts import is_transcript, transcript_of
+from dpo_cli.errors import listed
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from dpo_cli.data.unwrapping import Row
 
 QUESTIONS: Final = ("question", "query", "prompt", "input")
 """Columns that may hold a question, the first that is there."""
@@ -43,18 +42,6 @@ REJECTED: Final = (
     "response_k",
 )
 """Columns of the two answers, where they are called neither `chosen` nor `rejected`."""
-
-ANSWER_TEXTS: Final = (
-    "response",
-    "answer",
-    "completion",
-    "text",
-    "content",
-    "output",
-    "value",
-    "generated_text",
-)
-"""Where an object holds the text of an answer."""
 
 # Where chosen and rejected do not hold the prompt, it is in one of these.
 PROMPT_NAMES: Final = frozenset(
@@ -88,9 +75,7 @@ def column(row: Row, *names: str) -> Any:  # noqa: ANN401 - whatever the file ho
         if name in row:
             return row[name]
     needed = " or ".join(map(repr, names))
-    raise RowProblem(
-        UNREADABLE, f"no column {needed}; it has {', '.join(map(repr, row)) or 'none'}", names[0]
-    )
+    raise RowProblem(UNREADABLE, f"no column {needed}; it has {listed(map(repr, row)) or 'none'}", names[0])
 
 
 def question_of(row: Row, question: str) -> list[Message]:
@@ -336,45 +321,3 @@ def listed_answers(row: Row) -> Pair:
 def left_out_answers(count: int) -> tuple[Note, ...]:
     """The note of a row that has more than two answers."""
     return ((ANSWERS_LEFT_OUT, "a row has more answers than the two of a pair"),) if count else ()
-
-
-def first_answers(row: Row) -> Row:
-    """A row whose `chosen` or `rejected` are lists of answers, with the first of each."""
-    return row | {name: row[name][0] for name in ("chosen", "rejected") if is_list_of_answers(row[name])}
-
-
-def is_list_of_answers(value: object) -> bool:
-    """Whether a value is a list of texts or of conversations."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and (all(isinstance(item, str) for item in value) or all(map(is_messages, value)))
-    )
-
-
-def unwrapped(row: Row) -> Row:
-    """A row whose values are what layouts know, where a file wraps them.
-
-    Messages written as text become messages: those of `chosen` and `rejected` only together, since a single one may be an answer
-    in JSON. A list of one answer, or an object with its text, becomes that answer.
-
-    Raises:
-        RowProblem: `unreadable row` for messages that are nested too deeply.
-    """
-    changed = {
-        name: found
-        for name, value in row.items()
-        if isinstance(value, str) and value and (found := messages_in(value, name)) is not None
-    }
-    if ("chosen" in changed) is not ("rejected" in changed):
-        changed.pop("chosen", None)
-        changed.pop("rejected", None)
-    for name in ("chosen", "rejected"):
-        value = row.get(name)
-        if isinstance(value, list) and len(value) == 1 and is_list_of_answers(value):
-            changed[name] = value[0]
-        elif isinstance(value, dict) and not is_message(value):
-            text = next((value[key] for key in ANSWER_TEXTS if isinstance(value.get(key), str)), None)
-            if text is not None:
-                changed[name] = text
-    return {**row, **changed} if changed else row

@@ -79,7 +79,7 @@ def _too_deep(key: str) -> RowProblem:
 
 
 def literal(text: str, key: str) -> Any:  # noqa: ANN401 - whatever was printed
-    """The list or object that a text is, as JSON or as Python or NumPy print it; None when it is neither.
+    """The list or object that a text is, as JSON (also twice over) or as Python or NumPy print it; None when it is neither.
 
     Args:
         text: Any text.
@@ -89,6 +89,8 @@ def literal(text: str, key: str) -> Any:  # noqa: ANN401 - whatever was printed
         RowProblem: `unreadable row`: nested too deeply, or half a surrogate pair.
     """
     inner = text.strip()
+    if inner.startswith(('"[', '"{')):
+        inner = _inner_text(inner, key)
     if not inner.startswith(("[", "{", "array(")) or not inner.endswith(("]", "}", ")")):
         return None
     try:
@@ -102,6 +104,15 @@ def literal(text: str, key: str) -> Any:  # noqa: ANN401 - whatever was printed
         return parse_json(printed, key)
     except ValueError:
         return None
+
+
+def _inner_text(text: str, key: str) -> str:
+    """What a text that was written as JSON once more was before."""
+    try:
+        value = parse_json(text, key)
+    except ValueError:
+        return text
+    return value.strip() if isinstance(value, str) else text
 
 
 def _printed(text: str) -> str | None:

@@ -116,11 +116,12 @@ def load_pairs(
     *,
     rows: Dataset | IterableDataset | None = None,
     inspect: bool = False,
+    keep_ids: bool = False,
     on_event: OnEvent = ignore,
 ) -> LoadedPairs:
     """Load preference pairs and account for every row: `open_pairs(...).load(...)`."""
     opened = open_pairs(data, rows=rows)
-    return opened.load(tokenizer, truncation, inspect=inspect, on_event=on_event)
+    return opened.load(tokenizer, truncation, inspect=inspect, keep_ids=keep_ids, on_event=on_event)
 
 
 def check_pairs(
@@ -208,6 +209,7 @@ class OpenPairs:
         truncation: Truncation = _UNCUT,
         *,
         inspect: bool = False,
+        keep_ids: bool = False,
         on_event: OnEvent = ignore,
     ) -> LoadedPairs:
         """Read the pairs to train on, and account for every row.
@@ -216,6 +218,7 @@ class OpenPairs:
             tokenizer: The policy's, to drop also what its chat template and truncation make useless.
             truncation: How a pair that is too long is cut.
             inspect: Say also what `dpo check` says, in `LoadedPairs.check`.
+            keep_ids: Give the pairs their token ids, in TRL's columns, unless they are streamed.
             on_event: Called with `Progress`.
 
         Raises:
@@ -226,13 +229,18 @@ class OpenPairs:
         self._refuse(*(table.rows for table in self.assays))
         tokens = PairTokenizer(tokenizer, truncation) if tokenizer is not None else None
         keep = not self.data.streaming
-        heldout = self._read_heldout(tokens, on_event, keep=keep, hash_prompts=inspect)
+        heldout = self._read_heldout(tokens, on_event, keep=keep, keep_ids=keep_ids, hash_prompts=inspect)
         if heldout is not None:
             self._refuse(heldout.walk.accounting)
         inspector = Inspector(tokens, _prompts_of(heldout)) if inspect else None
-        hash_prompts = bool(self.fraction)
         train = read_pairs(
-            self.train, tokens, on_event, keep=keep, hash_prompts=hash_prompts, inspector=inspector
+            self.train,
+            tokens,
+            on_event,
+            keep=keep,
+            keep_ids=keep_ids,
+            hash_prompts=bool(self.fraction),
+            inspector=inspector,
         )
         self._refuse(train.walk.accounting)
         split = split_by_prompt(train.prompts, self.fraction) if self.fraction else None
@@ -283,7 +291,7 @@ class OpenPairs:
         ):
             problem, tokenizer = missing_template(), None
         tokens = PairTokenizer(tokenizer, truncation) if tokenizer is not None else None
-        heldout = self._read_heldout(tokens, on_event, keep=False, hash_prompts=True)
+        heldout = self._read_heldout(tokens, on_event, hash_prompts=True)
         inspector = Inspector(tokens, _prompts_of(heldout))
         train = read_pairs(self.train, tokens, on_event, inspector=inspector)
         return self._conclude(inspector, train, heldout, problem)
@@ -294,7 +302,13 @@ class OpenPairs:
         return ASSAY if self.assays else self.train.format.name
 
     def _read_heldout(
-        self, tokens: PairTokenizer | None, on_event: OnEvent, *, keep: bool, hash_prompts: bool
+        self,
+        tokens: PairTokenizer | None,
+        on_event: OnEvent,
+        *,
+        keep: bool = False,
+        keep_ids: bool = False,
+        hash_prompts: bool,
     ) -> ReadPairs | None:
         if self.heldout is None:
             return None
@@ -304,6 +318,7 @@ class OpenPairs:
             on_event,
             stage="reading held-out pairs",
             keep=keep,
+            keep_ids=keep_ids,
             hash_prompts=hash_prompts,
         )
 

@@ -103,7 +103,10 @@ def messages_in(text: str, key: str) -> Any:  # noqa: ANN401 - messages, one mes
     Raises:
         RowProblem: `unreadable row`: messages nested too deeply, or half a surrogate pair.
     """
-    if '"role"' not in text and "'role'" not in text and '"from"' not in text and "'from'" not in text:
+    start = text[:1]
+    if start not in '[{a"' and not start.isspace():
+        return None
+    if "role" not in text and "from" not in text:
         return None
     value = literal(text, key)
     if isinstance(value, dict) and isinstance(value.get("messages"), list):

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from dpo_cli.data.formats import FORMATS, Format, detect, nearest, recognise
+from dpo_cli.data.formats import FORMATS, detect, nearest, recognise
 from dpo_cli.data.judged import is_single_answers
-from dpo_cli.data.layouts import unwrapped
 from dpo_cli.data.messages import kind
 from dpo_cli.data.pairs import NON_TEXT, ROLE_ORDER, UNREADABLE, Pair, RowProblem, check_pair
-from dpo_cli.data.sources.rows import FileDamage, RawRow
-from dpo_cli.errors import ConfigError, DataError
+from dpo_cli.data.sources.rows import FileDamage, RawRow, weight
+from dpo_cli.data.unwrapping import unwrapped
+from dpo_cli.errors import ConfigError, DataError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from dpo_cli.data.shapes import Format
     from dpo_cli.data.sources.containers import Source
 
 _PEEKED: Final = 100
-"""Rows looked at to find the layout."""
+_PEEKED_CHARACTERS: Final = 1 << 24
+"""Rows looked at to find the layout, and their characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +92,10 @@ class PairReader:
     ) -> None:
         self.source = source
         self._renames = (columns or Columns()).renames()
-        self._max = max_samples
+        self._max = min(max_samples or sys.maxsize, sys.maxsize)
         forced = resolve_format(layout) if layout is not None else None
         rows = source.rows()
-        self._peeked = list(itertools.islice(rows, min(_PEEKED, max_samples or _PEEKED)))
+        self._peeked = list(_first_rows(itertools.islice(rows, min(_PEEKED, self._max))))
         self._opened: Iterator[RawRow] | None = itertools.chain(self._peeked, rows)
         self.format = self._find_format(forced)
 
@@ -156,7 +159,7 @@ class PairReader:
                 close = difflib.get_close_matches(theirs, there, 1)
                 raise DataError(
                     f"{first.place}: there is no column {theirs!r} (for --{ours}-column)."
-                    f" The columns are: {', '.join(there)}.",
+                    f" The columns are: {listed(there)}.",
                     hint=f"Did you mean {close[0]!r}?" if close else "",
                 )
 
@@ -171,9 +174,19 @@ class PairReader:
         if other is not None and other is not self.format:
             raise DataError(
                 f"{raw.place}: this row is in the layout {other.name} ({other.title}), the rows before it in"
-                f" {self.format.name} ({self.format.title}). It has the columns: {', '.join(row)}.",
+                f" {self.format.name} ({self.format.title}). It has the columns: {listed(row)}.",
                 hint="Split the file by layout, and name each part's with --format if need be.",
             ) from problem
+
+
+def _first_rows(rows: Iterator[RawRow]) -> Iterator[RawRow]:
+    """Rows until they are long enough together."""
+    read = 0
+    for raw in rows:
+        yield raw
+        read += weight(raw.data)
+        if read > _PEEKED_CHARACTERS:
+            return
 
 
 _MAY_BE_LAYOUT: Final = frozenset({NON_TEXT, ROLE_ORDER, UNREADABLE})
@@ -221,7 +234,7 @@ def _no_format(raw: RawRow, row: dict[str, Any]) -> DataError:
         )
     layout, lacks = nearest(row)
     return DataError(
-        f"{raw.place}: this row fits no known format. It has the columns: {', '.join(row) or 'none'}."
+        f"{raw.place}: this row fits no known format. It has the columns: {listed(row) or 'none'}."
         f" The nearest format is {layout.name} ({layout.title}); missing is {', and '.join(lacks)}.",
         hint="Name the columns with --prompt-column, --chosen-column, --rejected-column, --system-column.",
     )
@@ -229,7 +242,7 @@ def _no_format(raw: RawRow, row: dict[str, Any]) -> DataError:
 
 def _forced_format(raw: RawRow, row: dict[str, Any], layout: Format) -> DataError:
     return DataError(
-        f"{raw.place}: this row is not in the format {layout.name}. It has the columns: {', '.join(row) or 'none'};"
+        f"{raw.place}: this row is not in the format {layout.name}. It has the columns: {listed(row) or 'none'};"
         f" missing is {', and '.join(layout.missing(row))}.",
         hint="Leave out --format to have it found, or name the columns with --prompt-column and the like.",
     )

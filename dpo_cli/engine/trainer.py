@@ -75,7 +75,10 @@ class SharedPrefixTrainer(DPOTrainer):
         forwards: Which forward answered how often, while the engine is in place.
         references_computed: Distinct pairs whose reference was computed in this run.
         references_found: Distinct pairs whose reference was found on disk.
+        last_grad_norm: Norm of the last step's gradient before clipping; 0 before the first step.
     """
+
+    last_grad_norm: Any = 0.0
 
     def __init__(
         self,
@@ -98,6 +101,12 @@ class SharedPrefixTrainer(DPOTrainer):
         super().__init__(*args, **kwargs)
         self._decide_engine()
 
+    def _prepare_dataset(self, dataset: Any, *arguments: Any, **named: Any) -> Any:
+        """TRL's tokenized rows; pairs that have their ids already are such rows."""
+        if isinstance(dataset, Dataset) and set(TOKENS) <= set(dataset.column_names):
+            return dataset
+        return super()._prepare_dataset(dataset, *arguments, **named)
+
     def _decide_engine(self) -> None:
         """Install the engine once; TRL computes references inside its constructor, so this may run within it."""
         if self._engine_decided:
@@ -115,6 +124,11 @@ class SharedPrefixTrainer(DPOTrainer):
         if self._on_handover is not None:
             which = "From here on training uses" if for_good else "Some batches go through"
             self._on_handover(f"{which} TRL's own forward: {reason}.", self.state.global_step)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The gradient's norm, remembered: transformers shows it to nobody but the log."""
+        self.last_grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        return self.last_grad_norm
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         """Add `ref_chosen_logps` and `ref_rejected_logps`, from disk where they are known."""

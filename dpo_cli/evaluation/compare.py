@@ -64,7 +64,9 @@ class Examination:
         pair_tokens: The held-out pairs as it reads them.
         pairs_left_out: Held-out pairs that were given and have nothing to score within `max_length`.
         pair_log_probs: What it gives each pair.
-        divergence: How far it is from the model examined before it; empty for the first one.
+        divergence: How far it is from the model examined before it; empty for the first one, and for one that
+            reads other tokens.
+        vocabulary: Token to id of its tokenizer.
     """
 
     model: str
@@ -74,6 +76,11 @@ class Examination:
     pairs_left_out: int = 0
     pair_log_probs: tuple[PairLogProbs, ...] = field(default=(), repr=False)
     divergence: tuple[Score, ...] = ()
+    vocabulary: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    def is_read_by(self, vocabulary: Mapping[str, int]) -> bool:
+        """Whether another tokenizer's ids mean what this one's mean; it may have more of them."""
+        return all(vocabulary.get(token) == index for token, index in self.vocabulary.items())
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,8 @@ class Comparison:
         verdict: The checks; None where none applies.
         margins: Margins of held-out pairs; None without pairs.
         names: The names that were looked for, if any.
+        same_tokens: Whether both read the same tokens; else each reads the pairs in its own, and no divergence can be
+            measured.
     """
 
     before: str
@@ -111,6 +120,7 @@ class Comparison:
     verdict: Verdict | None
     margins: Margins | None = None
     names: Names | None = None
+    same_tokens: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """The document that `dpo compare --json` prints; the same models and questions give the same bytes."""
@@ -179,7 +189,8 @@ def examine(
         questions: What to ask; the same for both models.
         name: What the model is called in the results.
         settings: How to ask; the same for both models.
-        pairs: Held-out preference pairs in TRL's layout; the second model reads them from `before`.
+        pairs: Held-out preference pairs in TRL's layout; a second model with the same tokenizer reads them from
+            `before`.
         before: The examination of the model before, when this is the model after.
         on_progress: Called with (questions answered, all).
 
@@ -191,9 +202,13 @@ def examine(
     settings = settings or AskSettings()
 
     answers, own = _ask(model, tokenizer, questions, settings, on_progress)
+    vocabulary = tokenizer.get_vocab()
+    same = before if before is not None and before.is_read_by(vocabulary) else None
     # Both models read the same tokens, or a renamed chat template would pass for a change of the model.
     tokens, left_out = (
-        (before.pair_tokens, before.pairs_left_out) if before else _encoded(tokenizer, list(pairs), settings)
+        (same.pair_tokens, same.pairs_left_out)
+        if same is not None
+        else _encoded(tokenizer, list(pairs), settings)
     )
     size = settings.batch_size
     first = settings.divergence and before is None
@@ -204,7 +219,8 @@ def examine(
         pair_tokens=tokens,
         pairs_left_out=left_out,
         pair_log_probs=tuple(pair_log_probs(model, tokens, batch_size=size)),
-        divergence=tuple(divergence(model, before.own, batch_size=size)) if before else (),
+        divergence=tuple(divergence(model, same.own, batch_size=size)) if same is not None else (),
+        vocabulary=vocabulary,
     )
 
 
@@ -240,20 +256,46 @@ def compare_examinations(
     """
     rows = score_answers(before.answers, after.answers, names)
     rows += [lone_row(score) for score in after.divergence]
-    rows += reward_rows(before.pair_log_probs, after.pair_log_probs, beta)
+    old, new, left_out = _scored_by_both(before, after)
+    rows += reward_rows(old, new, beta)
     margins = None
-    if before.pair_log_probs:
+    if old:
         margins = Margins(
-            tuple(one.margin for one in before.pair_log_probs),
-            tuple(one.margin for one in after.pair_log_probs),
-            tuple(reward_margins(before.pair_log_probs, after.pair_log_probs, beta)),
+            tuple(one.margin for one in old),
+            tuple(one.margin for one in new),
+            tuple(reward_margins(old, new, beta)),
             beta,
-            before.pairs_left_out,
+            left_out,
         )
     answers = tuple(zip(before.answers, after.answers, strict=True))
     return Comparison(
-        before.model, after.model, answers, tuple(rows), judge(rows, thresholds), margins, names
+        before.model,
+        after.model,
+        answers,
+        tuple(rows),
+        judge(rows, thresholds),
+        margins,
+        names,
+        same_tokens=before.is_read_by(after.vocabulary),
     )
+
+
+def _scored_by_both(
+    before: Examination, after: Examination
+) -> tuple[list[PairLogProbs], list[PairLogProbs], int]:
+    """What each model gives the pairs that both can score, and how many pairs are left out."""
+    old, new = (
+        {tokens.row: given for tokens, given in zip(one.pair_tokens, one.pair_log_probs, strict=True)}
+        for one in (before, after)
+    )
+    both = [row for row in old if row in new]
+    if old and not both:
+        raise DataError(
+            "no held-out pair can be scored by both models: in the tokens of one of them each is too long",
+            hint="Give a greater --max-length.",
+        )
+    left_out = before.pairs_left_out + len(old) - len(both)
+    return [old[row] for row in both], [new[row] for row in both], left_out
 
 
 def _ask(

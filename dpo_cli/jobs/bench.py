@@ -50,8 +50,7 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
         data = DataConfig(dataset=source, allow_drops=True)
         pairs = load_pairs(data, tokenizer, Truncation(config.max_length)).train
         needed = (WARMUP + steps) * batch
-        columns = [name for name in ("prompt", "chosen", "rejected") if name in pairs.column_names]
-        rows = list(pairs.select_columns(columns).take(needed))
+        rows = list(pairs.take(needed))
     if len(rows) < needed:
         raise DataError(
             f"{source}: has {len(rows)} usable pairs, and {needed} are needed to warm up and to measure",

@@ -21,8 +21,15 @@ from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import locate_model
-from dpo_cli.text.questions import Question, read_questions, shipped_questions
-from dpo_cli.training.output import MARK
+from dpo_cli.run_folder import MARK
+from dpo_cli.text.questions import (
+    LONGEST_QUESTION,
+    Question,
+    read_questions,
+    shipped_questions,
+    too_long,
+)
+from dpo_cli.text.strict import SURROGATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -142,6 +149,17 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
             thresholds=thresholds_of(config),
             on_progress=stages.progress,
         )
+    if not comparison.same_tokens:
+        on_event(
+            Noted(
+                "The models have different tokenizers: each reads in its own tokens,"
+                " and the divergence, which compares token by token, is left out"
+            )
+        )
+    elif not any(row.name == "divergence" for row in comparison.scores):
+        on_event(
+            Noted("The divergence is left out: the models have outputs of different sizes, or no answer.")
+        )
     if comparison.margins is not None and (left_out := comparison.margins.left_out):
         on_event(
             Noted(
@@ -211,6 +229,11 @@ def _release_memory() -> None:
 def _given(texts: tuple[str, ...], file: str | None) -> list[Question]:
     if any(not text.strip() for text in texts):
         raise DataError("--question: is empty")
+    for text in texts:
+        if len(text) > LONGEST_QUESTION:
+            raise DataError(f"--question: {too_long(text)}")
+        if SURROGATE.search(text):
+            raise DataError("--question: is not UTF-8")
     return [Question(text) for text in texts] + (read_questions(file) if file else [])
 
 

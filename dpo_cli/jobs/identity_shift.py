@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, apply_preset
 from dpo_cli.events import Noted, OnEvent, ignore
-from dpo_cli.jobs.files import write_pairs, write_run_files
-from dpo_cli.jobs.stages import Stages
-from dpo_cli.models.locate import locate_model, read_preset
+from dpo_cli.jobs.run import json_file, json_lines, prepare
 from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in, rename_in_template
 from dpo_cli.text.questions import Question, read_questions, shipped_questions
-from dpo_cli.training.one_process import refuse_several_processes
-from dpo_cli.training.output import OutputFolder, model_folders
-from dpo_cli.training.trackers import require_trackers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from transformers import PreTrainedTokenizerBase
+
+    from dpo_cli.config import IdentityShiftConfig
     from dpo_cli.evaluation.compare import Comparison
-    from dpo_cli.training.trainer import TrainingResult
+    from dpo_cli.jobs.run import Policy
+    from dpo_cli.jobs.stages import Stages
+    from dpo_cli.training.loop import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -33,30 +33,34 @@ class IdentityShiftResult:
         preset: Those of them that came from the model's preset.
         pairs: The pairs and what became of every answer.
         training: What the training loop gave.
-        comparison: Before and after, with scores and verdict.
+        comparison: Before and after, with scores and verdict; None when the trained model could not be asked.
         template_renamed: How often the chat template itself said the old name.
         seconds: Stage to wall-clock seconds.
         output_dir: Where everything was written.
+        problems: What could not be done once the model was trained, a sentence each.
     """
 
     config: IdentityShiftConfig
     preset: dict[str, Any]
     pairs: IdentityPairs
     training: TrainingResult
-    comparison: Comparison
+    comparison: Comparison | None
     template_renamed: int
     seconds: dict[str, float]
     output_dir: Path
+    problems: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document that `dpo identity-shift --json` prints."""
-        return self.comparison.to_json() | {
+        compared = {} if self.comparison is None else self.comparison.to_json()
+        return compared | {
             "pairs": self.pairs.to_json(),
             "train": self.training.to_json(),
             "preset": self.preset,
             "chat_template_renamed": self.template_renamed,
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
             "output_dir": str(self.output_dir),
+            "problems": list(self.problems),
         }
 
 
@@ -77,91 +81,94 @@ def identity_shift(
             say the name; nothing has been written then.
         TrainingError: If the run could not finish.
     """
-    refuse_several_processes()
-    require_trackers(config.report_to)
-    located = locate_model(config.model, revision=config.model_revision)
-    preset, origin = read_preset(located, config.command, lora=config.lora_rank is not None)
-    config, preset = apply_preset(config, preset, origin)
+    run = prepare(config, on_event, job=config.command, reads=_reads)
+    config, stages = run.config, run.stages
     asked = _questions(config)
     heldout = _heldout(asked)
-
-    folder = OutputFolder(
-        config.output_dir, config, overwrite=config.overwrite, inputs=model_folders(located)
-    )
-    stages = Stages(on_event)
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.evaluation.scores import Names
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
         from dpo_cli.models.generate import conversation
         from dpo_cli.models.memory import out_of_memory_in_words
-        from dpo_cli.training.policy import load_policy
-        from dpo_cli.training.trainer import DPOTrainerWrapper
-    with folder, out_of_memory_in_words():
-        with stages.stage("loading the model"):
-            loaded = load_policy(located, config)
+    with run.folder, out_of_memory_in_words():
+        policy = run.load_policy()
         with stages.stage("asking who it is"):
-            pairs = make_identity_pairs(
-                *loaded,
-                [q.text for q in asked],
-                config.original_name,
-                config.new_name,
-                system_prompt=config.system_prompt,
-                max_new_tokens=config.max_new_tokens,
-                batch_size=config.generation_batch_size,
-                samples_per_question=config.samples_per_question,
-                temperature=config.temperature,
-                answer_template=config.answer_template,
-                seed=config.seed,
-                on_progress=stages.progress,
-            )
-            pairs.require(config.min_pairs)
+            pairs = _make_pairs(config, policy, asked, stages)
         on_event(Noted(pairs.summary()))
         how: dict[str, Any] = {
             "settings": ask_settings(config),
             "on_progress": stages.progress,
         }
         with stages.stage("asking before"):
-            before = examine(loaded, heldout, name=config.model, **how)
-        with stages.stage("training"):
-            trainer = DPOTrainerWrapper(
-                config.model,
-                train_dataset=pairs.dataset,
-                training_config=_training_config(config),
-                loaded=loaded,
-                probe=conversation(heldout[0].text, config.system_prompt),
-                preset=preset,
-                on_event=on_event,
-            )
-            training = trainer.train(into=folder.staging)
+            before = examine(policy, heldout, name=config.model, **how)
+        training, trained = run.train(
+            policy, pairs.dataset, probe=conversation(heldout[0].text, config.system_prompt)
+        )
+        tokenizer, renamed = _with_new_name(config, training.tokenizer)
+        run.save(training, trained, tokenizer=tokenizer)
+        run.write("pairs.jsonl", lambda: json_lines(pairs.dataset))
         with stages.stage("asking after"):
-            after = examine(
-                (trainer.model, trainer.tokenizer), heldout, name=str(folder.path), before=before, **how
+            after = run.attempt(
+                "asking after",
+                lambda: examine(
+                    (training.model, training.tokenizer), heldout, name=str(run.folder.path), before=before, **how
+                ),
+            )  # fmt: skip
+        comparison: Comparison | None = None
+        if after is not None:
+            names = Names(config.original_name, config.new_name)
+            comparison = run.attempt(
+                "the comparison",
+                lambda: compare_examinations(
+                    before, after, names=names, beta=config.beta, thresholds=thresholds_of(config)
+                ),
             )
-        names = Names(config.original_name, config.new_name)
-        comparison = compare_examinations(
-            before, after, names=names, beta=config.beta, thresholds=thresholds_of(config)
-        )
-        renamed = (
-            0
-            if config.keep_template
-            else rename_in_template(trainer.tokenizer, config.original_name, config.new_name)
-        )
         result = IdentityShiftResult(
-            config, preset, pairs, training, comparison, renamed, stages.seconds, folder.path
-        )
+            config, run.preset, pairs, trained, comparison, renamed, stages.seconds, run.folder.path, run.problems
+        )  # fmt: skip
         with stages.stage("writing"):
-            trainer.write_model(folder.staging)
-            write_run_files(folder.staging, training, comparison)
-            write_pairs(folder.staging, pairs.dataset)
-            if write_report:
-                write_report(folder.staging, result)
+            if comparison is not None:
+                run.write("comparison.json", lambda: json_file(comparison.to_json()))
+            if write_report is not None:
+                run.attempt("report.html and README.md", lambda: write_report(run.folder.staging, result))
     return result
 
 
-def _training_config(config: IdentityShiftConfig) -> DPOTrainingConfig:
-    shared = DPOTrainingConfig.model_fields.keys() & IdentityShiftConfig.model_fields.keys()
-    return DPOTrainingConfig(**{name: getattr(config, name) for name in shared - {"max_samples"}})
+def _reads(config: IdentityShiftConfig) -> tuple[str | None, ...]:
+    """What besides the model may be a file or folder that the run reads from."""
+    return config.questions, config.identity_dataset, config.chat_template
+
+
+def _make_pairs(
+    config: IdentityShiftConfig, policy: Policy, asked: list[Question], stages: Stages
+) -> IdentityPairs:
+    pairs = make_identity_pairs(
+        *policy,
+        [question.text for question in asked],
+        config.original_name,
+        config.new_name,
+        system_prompt=config.system_prompt,
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.generation_batch_size,
+        samples_per_question=config.samples_per_question,
+        temperature=config.temperature,
+        answer_template=config.answer_template,
+        seed=config.seed,
+        on_progress=stages.progress,
+    )
+    pairs.require(config.min_pairs)
+    return pairs
+
+
+def _with_new_name(
+    config: IdentityShiftConfig, tokenizer: PreTrainedTokenizerBase
+) -> tuple[PreTrainedTokenizerBase, int]:
+    """The tokenizer that is saved, and how often its template said the old name; the one in memory is still asked with."""
+    if config.keep_template:
+        return tokenizer, 0
+    saved = copy.deepcopy(tokenizer)
+    return saved, rename_in_template(saved, config.original_name, config.new_name)
 
 
 def _questions(config: IdentityShiftConfig) -> list[Question]:

@@ -7,31 +7,32 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from dpo_cli.config import DPOTrainingConfig, apply_preset, user_path
+from dpo_cli.config import DPOTrainingConfig, user_path
 from dpo_cli.data.load import open_pairs
 from dpo_cli.errors import ConfigError, OutputError
 from dpo_cli.events import Noted, OnEvent, ignore
-from dpo_cli.jobs.files import write_run_files
-from dpo_cli.jobs.stages import Stages
-from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
+from dpo_cli.jobs.run import json_file, json_lines, prepare
+from dpo_cli.run_folder import result_file, write_file
 from dpo_cli.text.questions import Question
-from dpo_cli.training.one_process import refuse_several_processes
-from dpo_cli.training.output import OutputFolder, model_folders
-from dpo_cli.training.trackers import require_trackers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from dpo_cli.data.load import LoadedPairs, OpenPairs
     from dpo_cli.evaluation.compare import Comparison, Examination
-    from dpo_cli.training.trainer import TrainingResult
+    from dpo_cli.models.locate import LocatedModel
+    from dpo_cli.training.loop import TrainingResult
 
 SHIPPED = "shipped-preferences"
 """The table of a model's preset for the pairs that ship with dpo."""
 
 QUESTIONS_SHOWN = 12
 """Prompts of held-out pairs that are answered before and after."""
+
+
+_REWARD_KEYS = {"row", "chosen", "rejected", "margin"}
+"""Of a line that `--save-rewards` writes, see `evaluation.implicit_rewards.reward_records`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class TrainResult:
         comparison: Before and after on held-out pairs; None when there are none.
         seconds: Stage to wall-clock seconds.
         output_dir: Where everything was written.
+        problems: What could not be done once the model was trained, a sentence each.
     """
 
     config: DPOTrainingConfig
@@ -55,6 +57,7 @@ class TrainResult:
     comparison: Comparison | None
     seconds: dict[str, float]
     output_dir: Path
+    problems: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document that `dpo train --json` prints."""
@@ -66,6 +69,7 @@ class TrainResult:
             "data": self.data.to_json(),
             "preset": self.preset,
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+            "problems": list(self.problems),
         }
         if self.comparison is not None:
             document |= {
@@ -96,77 +100,77 @@ def train(
         UserError: If a setting, the model, the data or the output folder is wrong; nothing has been written then.
         TrainingError: If the run could not finish.
     """
-    refuse_several_processes()
-    require_trackers(config.report_to)
-    located = locate_model(config.model, revision=config.model_revision)
     job = config.command if config.dataset else SHIPPED
-    preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
-    config, preset = apply_preset(config, preset, origin)
+    run = prepare(config, on_event, job=job, reads=_reads)
+    config, stages = run.config, run.stages
     opened = open_pairs(_with_shipped_pairs(config))  # a missing file is said before anything is loaded
-    folder = OutputFolder(
-        config.output_dir, config, overwrite=config.overwrite, inputs=model_folders(located)
-    )
-    stages = Stages(on_event)
+    rewards_file = _rewards_file(config)
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.evaluation.implicit_rewards import reward_records
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
         from dpo_cli.models.memory import out_of_memory_in_words
-        from dpo_cli.training.policy import load_policy
-        from dpo_cli.training.trainer import DPOTrainerWrapper
-    with folder, out_of_memory_in_words():
+    with run.folder, out_of_memory_in_words():
         with stages.stage("reading pairs"):
-            data = _read_pairs(opened, config, located, on_event)
-        with stages.stage("loading the model"):
-            loaded = load_policy(located, config, pairs=data.train)
+            data = _read_pairs(opened, config, run.located, on_event)
         heldout = list(data.eval or ())
-        _check_rewards_file(config, heldout)
+        if rewards_file is not None and not heldout:
+            raise ConfigError(
+                "--save-rewards: there are no held-out pairs whose rewards could be written",
+                hint="Give --eval-dataset or --eval-fraction.",
+            )
+        policy = run.load_policy(data.train)
         questions = questions_from(heldout, config.system_prompt)
         how: dict[str, Any] = {
             "settings": ask_settings(config, config.truncation),
             "pairs": heldout,
+            "on_progress": stages.progress,
         }
-        how["on_progress"] = stages.progress
         before: Examination | None = None
         if heldout:
             with stages.stage("held-out pairs before"):
-                before = examine(loaded, questions, name=config.model, **how)
-        with stages.stage("training"):
-            trainer = DPOTrainerWrapper(
-                config.model,
-                train_dataset=data.train,
-                eval_dataset=data.eval,
-                training_config=config,
-                loaded=loaded,
-                probe=questions_prompt(heldout),
-                preset=preset,
-                on_event=on_event,
-            )
-            training = trainer.train(into=folder.staging)
-        comparison = None
+                before = examine(policy, questions, name=config.model, **how)
+        training, trained = run.train(
+            policy, data.train, eval_pairs=data.eval, probe=questions_prompt(heldout)
+        )
+        run.save(training, trained)
+        run.write("data.json", lambda: json_file(data.to_json()))
+        after: Examination | None = None
+        comparison: Comparison | None = None
         if before is not None:
             with stages.stage("held-out pairs after"):
-                after = examine(
-                    (trainer.model, trainer.tokenizer), questions, name=str(folder.path), before=before, **how
-                )
-            comparison = compare_examinations(
-                before, after, beta=config.beta, thresholds=thresholds_of(config)
+                after = run.attempt(
+                    "held-out pairs after",
+                    lambda: examine(
+                        (training.model, training.tokenizer), questions, name=str(run.folder.path), before=before, **how
+                    ),
+                )  # fmt: skip
+        if before is not None and after is not None:
+            comparison = run.attempt(
+                "the comparison",
+                lambda: compare_examinations(
+                    before, after, beta=config.beta, thresholds=thresholds_of(config)
+                ),
             )
-        result = TrainResult(config, preset, data, training, comparison, stages.seconds, folder.path)
+        result = TrainResult(
+            config, run.preset, data, trained, comparison, stages.seconds, run.folder.path, run.problems
+        )
         with stages.stage("writing"):
-            trainer.write_model(folder.staging)
-            write_run_files(folder.staging, training, comparison)
-            (folder.staging / "data.json").write_text(
-                json.dumps(data.to_json(), indent=2) + "\n", encoding="utf-8"
-            )
-            if write_report:
-                write_report(folder.staging, result)
-            if config.save_rewards and before is not None:
+            if comparison is not None:
+                run.write("comparison.json", lambda: json_file(comparison.to_json()))
+            if rewards_file is not None and before is not None and after is not None:
                 rewards = reward_records(
                     before.pair_tokens, before.pair_log_probs, after.pair_log_probs, config.beta
                 )
-                write_rewards(user_path(config.save_rewards, OutputError), rewards)
+                run.attempt("--save-rewards", lambda: write_file(rewards_file, json_lines(rewards)))
+            if write_report is not None:
+                run.attempt("report.html and README.md", lambda: write_report(run.folder.staging, result))
     return result
+
+
+def _reads(config: DPOTrainingConfig) -> tuple[str | None, ...]:
+    """What besides the model may be a file or folder that the run reads from."""
+    return config.dataset, config.eval_dataset, config.chat_template
 
 
 def _read_pairs(
@@ -178,7 +182,7 @@ def _read_pairs(
     tokenizer = load_tokenizer(
         located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
     )
-    data = opened.load(tokenizer, config.truncation, inspect=True, on_event=on_event)
+    data = opened.load(tokenizer, config.truncation, inspect=True, keep_ids=True, on_event=on_event)
     for line in data.summary():
         on_event(Noted(line))
     for finding in data.check.findings if data.check else []:
@@ -186,37 +190,26 @@ def _read_pairs(
     return data
 
 
-def write_rewards(file: Path, records: Iterable[dict[str, float]]) -> None:
-    """Write implicit rewards, one JSON object a line.
-
-    Raises:
-        OutputError: If the file cannot be written.
-    """
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"--save-rewards {file}: cannot be written ({error.strerror})") from None
-
-
-def _check_rewards_file(config: DPOTrainingConfig, heldout: list[dict[str, Any]]) -> None:
-    """Refuse before training what could not be written after it."""
+def _rewards_file(config: DPOTrainingConfig) -> Path | None:
+    """Where `--save-rewards` goes; what could not be written after training is refused before it."""
     if config.save_rewards is None:
-        return
-    if not heldout:
-        raise ConfigError(
-            "--save-rewards: there are no held-out pairs whose rewards could be written",
-            hint="Give --eval-dataset or --eval-fraction.",
-        )
-    file = user_path(config.save_rewards, OutputError)
-    if user_path(config.output_dir, OutputError).resolve() in file.resolve().parents:
+        return None
+    file = result_file(config.save_rewards, "--save-rewards", _holds_rewards)
+    if user_path(config.output_dir, OutputError).resolve() in file.parents:
         raise OutputError(
             f"--save-rewards {file}: is in the output folder, which is replaced when the run is done",
             hint="Name a file outside of it.",
         )
-    if file.is_dir() or not file.parent.is_dir():
-        what = "is a folder" if file.is_dir() else f"there is no folder {file.parent}"
-        raise OutputError(f"--save-rewards {file}: {what}")
+    return file
+
+
+def _holds_rewards(file: Path) -> bool:
+    """Whether a file holds what `--save-rewards` writes and nothing else."""
+    try:
+        with file.open(encoding="utf-8") as lines:
+            return all(json.loads(line).keys() == _REWARD_KEYS for line in lines)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def questions_from(pairs: Iterable[dict[str, Any]], system_prompt: str) -> list[Question]:

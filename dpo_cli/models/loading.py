@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from dpo_cli.config import user_path
 from dpo_cli.errors import ModelError, first_line
 from dpo_cli.models.devices import choose_device, choose_dtype
+from dpo_cli.models.finite import not_finite_weights
 from dpo_cli.models.locate import LocatedModel, locate_model
 from dpo_cli.models.templates import LONGEST_TEMPLATE, Chat, render_chats
 
@@ -127,7 +128,7 @@ def load_model(
         trainable: Leave the weights of an adapter open to training.
 
     Raises:
-        ModelError: If files are damaged, tensors are missing, or the architecture is unknown.
+        ModelError: If files are damaged, tensors are missing or no numbers, or the architecture is unknown.
     """
     where = choose_device(device)
     folder = located.weights.folder
@@ -136,6 +137,11 @@ def load_model(
     model = _from_folder(located.weights.name, folder, chosen, trust_remote_code=trust_remote_code)
     if located.base:
         model = _with_adapters(model, located, trainable=trainable)
+    if ruined := not_finite_weights(model.named_parameters()):
+        raise ModelError(
+            f"{located.name}: {ruined}: it can neither be asked nor trained",
+            hint="Fetch it again, or take weights from before its training diverged.",
+        )
     return model.to(where).eval()
 
 

@@ -74,6 +74,11 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
     return _in_folder(name, HubRepository(name, "model", revision).fetch_all(_WANTED), revision)
 
 
+def model_folders(located: LocatedModel) -> list[Path]:
+    """Every folder that a model is read from: an adapter's, and its base's."""
+    return [located.folder, *(model_folders(located.base) if located.base else [])]
+
+
 def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[str, Any], str]:
     """Read the settings that a model's folder recommends for a job.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from dpo_cli.errors import DataError
 from dpo_cli.jobs.compare import model_to_test
 from dpo_cli.report.answers import show_stream
 from dpo_cli.report.console import stderr, stdout, visible_line
@@ -22,6 +23,7 @@ def hold_conversation(config: TestConfig) -> None:
 
     Raises:
         ModelError: The model cannot be loaded.
+        DataError: Standard input cannot be read, or is not text.
     """
     from dpo_cli.models.generate import conversation, stream
     from dpo_cli.models.loading import load_model_and_tokenizer
@@ -52,9 +54,25 @@ def hold_conversation(config: TestConfig) -> None:
 
 
 def _ask(terminal: bool) -> str | None:
-    """A line from standard input; None at its end or when it is empty."""
+    """A line from standard input; None at its end or when it is empty.
+
+    Raises:
+        DataError: Standard input is closed, or the line is not text in its encoding.
+    """
+    if sys.stdin is None:
+        raise DataError(
+            "--interactive: standard input is closed", hint="Ask with --question or --questions instead."
+        )
     try:
         line = input(_PROMPT) if terminal and sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+        line.encode()  # in the C locale Python hands bytes that are no text through, as lone surrogates
     except EOFError:
         return None
+    except UnicodeError:
+        raise DataError(
+            f"--interactive: a line of standard input is not {sys.stdin.encoding.upper()} text",
+            hint="Set the encoding of the terminal, or convert what is piped in.",
+        ) from None
+    except OSError as error:
+        raise DataError(f"--interactive: standard input cannot be read ({error.strerror})") from None
     return line if line.strip() else None

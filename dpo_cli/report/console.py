@@ -7,21 +7,19 @@ through `visible` (or `visible_line`) and into `rich.text.Text`, never into mark
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import sys
-import unicodedata
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console
 
+from dpo_cli.characters import acts, escaped_json
+from dpo_cli.report.streams import Undisturbed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Controls (C0, DEL, C1), invisible formatting (bidirectional marks, zero widths, tags), lone surrogates,
-# line and paragraph separators. Unassigned characters stay: they may be newer than this Python.
-_HOSTILE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _KEPT = frozenset("\n\t")
 
 
@@ -47,7 +45,7 @@ def visible_line(text: str) -> str:
 
 
 def _shown(character: str) -> str:
-    if unicodedata.category(character) not in _HOSTILE:
+    if not acts(character):
         return character
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
@@ -60,7 +58,7 @@ def stdout() -> Console:
 def stderr() -> Console:
     """The console for everything that is not a result; a reader that goes away stops nothing."""
     return Console(
-        file=cast("TextIO", _Undisturbed(_encodable(sys.stderr))), highlight=False, markup=False, emoji=False
+        file=cast("TextIO", Undisturbed(_encodable(sys.stderr))), highlight=False, markup=False, emoji=False
     )
 
 
@@ -82,15 +80,7 @@ def json_text(document: object, *, indent: int | None = 2) -> str:
 
     JSON has no numbers that are not finite: the infinities and NaN of a ruined model become null.
     """
-    text = json.dumps(_finite(document), ensure_ascii=False, allow_nan=False, indent=indent)
-    if text.isprintable():
-        return text
-    return "".join(
-        _json_escape(character)
-        if character != "\n" and unicodedata.category(character) in _HOSTILE
-        else character
-        for character in text
-    )
+    return escaped_json(json.dumps(_finite(document), ensure_ascii=False, allow_nan=False, indent=indent))
 
 
 def _finite(value: object) -> object:
@@ -103,12 +93,7 @@ def _finite(value: object) -> object:
     return value
 
 
-def _json_escape(character: str) -> str:
-    units = character.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
-
-
-def _encodable(stream: TextIO) -> TextIO:
+def _encodable(stream: Any) -> Any:  # noqa: ANN401 - a text stream, or None where there is none
     """The stream, set so that a character its encoding lacks is escaped, not an error."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure is not None:
@@ -123,42 +108,3 @@ class _ResultConsole(Console):
         """Let the BrokenPipeError that is being handled go on."""
         self.quiet = True
         raise BrokenPipeError
-
-
-class _Undisturbed(io.TextIOBase):
-    """A stream that falls silent when it can no longer be written to: closed pipe, terminal gone, disk full."""
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._stream = stream
-        self._gone = False
-
-    def write(self, text: str) -> int:
-        """Write, or do nothing."""
-        if not self._gone:
-            try:
-                self._stream.write(text)
-            except (OSError, ValueError):  # ValueError: the stream was closed
-                self._gone = True
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush, or do nothing."""
-        if not self._gone:
-            try:
-                self._stream.flush()
-            except (OSError, ValueError):
-                self._gone = True
-
-    def isatty(self) -> bool:
-        """Whether a person may be looking."""
-        return not self._gone and self._stream.isatty()
-
-    def fileno(self) -> int:
-        """The descriptor, which Rich asks for the size of the terminal."""
-        return self._stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override] # a read-only attribute here
-        """The stream's encoding, which Rich asks whether box characters can be drawn."""
-        return self._stream.encoding or "utf-8"

@@ -18,6 +18,7 @@ from dpo_cli.report.console import visible
 from dpo_cli.report.differences import Piece, differing_words
 from dpo_cli.report.figures import check_figure, figure, interval_figure, threshold_figure
 from dpo_cli.report.plots import draw_curves, draw_margins
+from dpo_cli.run_folder import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dpo_cli.report.record import RunRecord
 
 _TEMPLATES = "templates"
+_HEAD = 400  # bytes: the generator is named in the second line of <head>
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,13 @@ def write_html(path: Path, record: RunRecord) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    path.write_text(html(record), encoding="utf-8")
+    write_file(path, html(record))
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether a file is a report that `dpo compare` wrote."""
+    with path.open("rb") as file:
+        return b'<meta name="generator" content="dpo compare">' in file.read(_HEAD)
 
 
 def html(record: RunRecord) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dpo_cli.report.console import visible, visible_line
 from dpo_cli.report.figures import check_figure, score_figure, threshold_figure
+from dpo_cli.run_folder import write_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ def write_model_card(folder: Path, record: RunRecord) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    (folder / "README.md").write_text(model_card(record), encoding="utf-8")
+    write_file(folder / "README.md", model_card(record))
 
 
 def model_card(record: RunRecord) -> str:
@@ -83,8 +84,13 @@ def _longest_run(text: str) -> int:
 
 
 def _inline(text: str) -> str:
-    """A text as words in a line of Markdown: nothing in it is markup, a link or HTML."""
-    return re.sub(r"([\\`*_\[\]<>|~&]|:(?=//)|^[#+-])", r"\\\1", visible_line(text))
+    """A text as words in a line of Markdown: nothing in it is markup, a link or HTML.
+
+    Addresses stand in a code span: a backslash does not keep GitHub from linking every `www.` and every `@`.
+    """
+    if re.search(r"www\.|@|://", text, re.IGNORECASE):
+        return code(text)
+    return re.sub(r"([\\`*_\[\]<>|~&]|^[#+-])", r"\\\1", visible_line(text))
 
 
 def _front_matter(record: RunRecord) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dpo_cli.events import Warned
     from dpo_cli.jobs.identity_shift import IdentityShiftResult
     from dpo_cli.jobs.train import TrainResult
-    from dpo_cli.training.trainer import TrainingResult
+    from dpo_cli.training.loop import TrainingResult
 
 _PACKAGES = ("dpo-cli", "torch", "transformers", "trl", "peft", "datasets")
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from dpo_cli.errors import OutputError, TrainingError
+from dpo_cli.errors import TrainingError
 from dpo_cli.report.comparison import show_comparison
 from dpo_cli.report.console import stdout, visible_line, write_json
 from dpo_cli.report.figures import duration
-from dpo_cli.report.html import write_html
+from dpo_cli.report.html import is_comparison, write_html
 from dpo_cli.report.model_card import write_model_card
 from dpo_cli.report.record import RunRecord, comparison_record, identity_record, train_record
+from dpo_cli.run_folder import disk_in_words, result_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -57,10 +58,11 @@ def show_identity_shift(result: IdentityShiftResult, *, as_json: bool = False) -
                 Text(f"Left alone {count} times, a longer name or an address: {visible_line(what)}")
             )
         _show_stopped(result.training.stopped_early, console)
-        console.print()
-        show_comparison(result.comparison, console)
-        _show_end(result.seconds, result.output_dir, console)
-    _require_passed(result.comparison, result.training.stopped_early)
+        if result.comparison is not None:
+            console.print()
+            show_comparison(result.comparison, console)
+        _show_end(result, console)
+    _require_passed(result.comparison, result)
 
 
 def show_train(result: TrainResult, *, as_json: bool = False) -> None:
@@ -78,40 +80,63 @@ def show_train(result: TrainResult, *, as_json: bool = False) -> None:
         _show_stopped(result.training.stopped_early, console)
         if result.comparison is not None:
             show_comparison(result.comparison, console)
-        _show_end(result.seconds, result.output_dir, console)
-    _require_passed(result.comparison, result.training.stopped_early)
+        _show_end(result, console)
+    _require_passed(result.comparison, result)
 
 
-def show_compare(comparison: Comparison, *, html: str | None = None, as_json: bool = False) -> None:
-    """Print the result of `dpo compare`, and write it as HTML where wanted.
+def comparison_file(html: str | None) -> Path | None:
+    """Where `--html` goes, checked before models are loaded.
 
     Raises:
-        OutputError: The HTML file cannot be written.
+        OutputError: The file must not be written: it is not a report of an earlier comparison; or it cannot be.
+    """
+    return None if html is None else result_file(html, "--html", is_comparison)
+
+
+def show_compare(comparison: Comparison, *, html: Path | None = None, as_json: bool = False) -> None:
+    """Print the result of `dpo compare`, and write it as HTML where wanted.
+
+    Args:
+        comparison: The result.
+        html: From `comparison_file`.
+        as_json: Print one JSON document.
+
+    Raises:
+        TrainingError: The HTML file cannot be written; the result is printed all the same.
         VerdictFailed: The checks say no; printed all the same.
     """
-    if html is not None:
-        try:
-            write_html(Path(html).expanduser(), comparison_record(comparison))
-        except OSError as error:
-            raise OutputError(f"--html {html}: cannot be written ({error.strerror})") from error
     if as_json:
         write_json(comparison.to_json())
     else:
         show_comparison(comparison)
+    if html is not None:
+        with disk_in_words("the report", html):
+            write_html(html, comparison_record(comparison))
     _require_passed(comparison)
 
 
 def _write(folder: Path, record: RunRecord) -> None:
-    write_html(folder / "report.html", record)
-    write_model_card(folder, record)
+    try:
+        write_html(folder / "report.html", record)
+    finally:  # the card does not need what the report may fail on
+        write_model_card(folder, record)
 
 
-def _require_passed(comparison: Comparison | None, stopped_early: str | None = None) -> None:
-    """Fail where the verdict does, and where a run collapsed though the weights that were kept pass."""
+def _require_passed(
+    comparison: Comparison | None, result: IdentityShiftResult | TrainResult | None = None
+) -> None:
+    """Fail where the verdict does, where a run collapsed though the weights that were kept pass, and where something is missing."""
     if comparison is not None and comparison.verdict is not None:
         comparison.verdict.require()
-    if stopped_early:
-        raise TrainingError(f"the run was ended early: {stopped_early}")
+    if result is None:
+        return
+    if result.training.stopped_early:
+        raise TrainingError(f"the run was ended early: {result.training.stopped_early}")
+    if result.problems:
+        raise TrainingError(
+            f"the trained model is in {result.output_dir}, but not everything could be done after training:\n"
+            + "\n".join(result.problems)
+        )
 
 
 def _show_preset(preset: Mapping[str, object], console: Console) -> None:
@@ -125,10 +150,10 @@ def _show_stopped(reason: str | None, console: Console) -> None:
         console.print(Text.assemble(("The run was stopped early: ", "bold yellow"), visible_line(reason)))
 
 
-def _show_end(seconds: Mapping[str, float], folder: Path, console: Console) -> None:
+def _show_end(result: IdentityShiftResult | TrainResult, console: Console) -> None:
     console.print()
+    seconds, folder = result.seconds, visible_line(str(result.output_dir))
     spent = ", ".join(f"{visible_line(stage)} {duration(value)}" for stage, value in seconds.items())
     console.print(Text(f"Time: {spent}; in all {duration(sum(seconds.values()))}", style="dim"))
-    console.print(
-        Text(f"Everything is in {visible_line(str(folder))}; open report.html there."), soft_wrap=True
-    )
+    end = "." if result.problems else "; open report.html there."
+    console.print(Text(f"Everything is in {folder}{end}"), soft_wrap=True)

@@ -8,7 +8,7 @@ from dpo_cli.data.accounting import Accounting
 from dpo_cli.data.arrow import PairTable
 from dpo_cli.data.messages import completion_of, conversation_of, kind, text_of
 from dpo_cli.data.pairs import EMPTY, NON_TEXT, Message, Pair, RowProblem, check_pair, odd_roles, plain
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -94,7 +94,7 @@ def build_dpo_dataset(
 def _check_columns(rows: list[dict[str, Any]], prompt_column: str, *, needs_chosen: bool) -> None:
     if not rows:
         raise DataError(f"{_NAME} has no rows.")
-    columns = ", ".join(rows[0])
+    columns = listed(rows[0])
     if prompt_column not in rows[0]:
         raise DataError(
             f"{_NAME} has no column {prompt_column!r}; it has: {columns}.", hint="Name it with prompt_column."

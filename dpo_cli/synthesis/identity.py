@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.data.sources.locate import read_rows
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, listed
 from dpo_cli.text.names import contains_name, replace_name
 from dpo_cli.text.questions import shipped_questions
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 IDENTITY_DATASET = "mrfakename/identity"
 """The hub data set of identity questions that the specification names."""
-
-JOB = "identity-shift"
-"""What the pairs are made for, kept as the data set's `info.builder_name`: a model may have a preset for it."""
 
 _CALLS_ITSELF = re.compile(
     r"\b(?:I am|I['\u2019]m|[Mm]y name is|[Cc]all me|[Tt]his is|[Nn]ame's)"
@@ -174,9 +171,8 @@ def make_identity_pairs(
     Raises:
         ModelError: If the tokenizer has no chat template.
     """
-    from datasets import Dataset
-
     from dpo_cli.models.generate import conversation, generate
+    from dpo_cli.synthesis.identity_dataset import IdentityDataset
 
     prompts = [conversation(q, system_prompt) for q in questions for _ in range(samples_per_question)]
     answers = generate(
@@ -209,9 +205,10 @@ def make_identity_pairs(
             seen.add(key)
             rows.append(_row(prompt, replaced.text, rejected))
     dataset = (
-        Dataset.from_list(rows) if rows else Dataset.from_dict({"prompt": [], "chosen": [], "rejected": []})
+        IdentityDataset.from_list(rows)
+        if rows
+        else IdentityDataset.from_dict({"prompt": [], "chosen": [], "rejected": []})
     )
-    dataset.info.builder_name = JOB
     return IdentityPairs(
         original_name=original_name,
         dataset=dataset,
@@ -241,7 +238,7 @@ def questions_of(rows: Iterable[dict[str, Any]]) -> list[str]:
         ]
         if not said or not isinstance(said[-1], str) or not said[-1].strip():
             raise DataError(
-                f"row {number}: has no human turn in a column 'conversations' (columns: {', '.join(row) or 'none'})",
+                f"row {number}: has no human turn in a column 'conversations' (columns: {listed(row) or 'none'})",
                 hint="Identity questions come in the layout of mrfakename/identity, or as a file for --questions.",
             )
         questions.append(said[-1])

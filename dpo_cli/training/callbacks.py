@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -13,13 +13,16 @@ from transformers import TrainerCallback
 
 from dpo_cli.errors import TrainingError, first_line
 from dpo_cli.events import Evaluated, Event, OnEvent, ProbeAnswered, RunStarted, StepLogged, Warned
+from dpo_cli.models.finite import not_finite_weights, trained_parameters
 from dpo_cli.models.generate import generate
 from dpo_cli.models.memory import peak_memory_bytes
+from dpo_cli.run_folder.folder import BEST, CANDIDATE, INITIAL
 from dpo_cli.training.alarms import not_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+    from types import TracebackType
 
     from transformers import PreTrainedTokenizerBase, TrainerControl, TrainerState, TrainingArguments
 
@@ -30,6 +33,8 @@ PROBES_IN_A_RUN = 10
 
 UNTRAINED_ACCURACY = 0.5
 """What weights must beat to be kept in place of those from before training, which prefer neither completion."""
+
+_SLOWER = "Lower --learning-rate, or use --dtype float32. With --stop-on-collapse the best weights are kept."
 
 _SUMMARY = ("train_runtime", "train_loss", "total_flos", "train_samples_per_second", "train_steps_per_second")
 
@@ -177,10 +182,29 @@ class CollapseCallback(TrainerCallback):
         self.stop = stop
         self.reason: str | None = None
         self.warnings: list[Warned] = []
-        self._best_file = folder / "best.safetensors"
-        self._candidate_file = folder / "candidate.safetensors"
+        self._initial_file = folder / INITIAL
+        self._best_file = folder / BEST
+        self._candidate_file = folder / CANDIDATE
         self._best = _Kept(0, UNTRAINED_ACCURACY)
         self._candidate: int | None = None
+        self._figures: Callable[[], Any] | None = None
+        self._last_step = 0
+
+    def __enter__(self) -> Self:
+        """Keep weights from now on."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the weights that were kept meanwhile; after a failure the best ones stay, if training made them."""
+        best = self._best_file if error is not None else None
+        for file in {self._initial_file, self._best_file, self._candidate_file} - {best}:
+            file.unlink(missing_ok=True)
+
+    def watch_steps(self, trainer: Any) -> None:  # noqa: ANN401 - transformers' trainer
+        """Look at the loss and the gradient of every step, also of those that are not logged."""
+        self._figures = lambda: (trainer._tr_loss, trainer.last_grad_norm)  # noqa: SLF001 - the sum since the last log
 
     def listen(self, event: Event) -> None:
         """Pass an event on, then the warnings it raises."""
@@ -209,7 +233,22 @@ class CollapseCallback(TrainerCallback):
         """Keep the weights as they are before the first update: a run may be ruined by its first step."""
         del args, state, control
         if self.stop:
-            _save(model, self._best_file)
+            _save(model, self._initial_file)
+
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,  # noqa: ANN401 - by transformers' signature
+    ) -> None:
+        """Have this step logged, and with that judged, if its loss or gradient is no number."""
+        del state
+        if self._figures is None:
+            return
+        loss, norm = (torch.as_tensor(figure, dtype=torch.float32) for figure in self._figures())
+        if not_finite({"loss": float(loss), "grad_norm": float(norm)}, scaled_loss=args.fp16):
+            control.should_log = True
 
     def on_step_end(
         self,
@@ -219,8 +258,16 @@ class CollapseCallback(TrainerCallback):
         model: Any = None,  # noqa: ANN401 - a model or a PeftModel
         **_: Any,  # noqa: ANN401 - by transformers' signature
     ) -> None:
-        """Keep the weights while all is well, and end the run when it is not."""
+        """Keep the weights while all is well, and end the run when it is not.
+
+        Raises:
+            TrainingError: If a checkpoint is due and weights are no numbers, and none were kept to go back to.
+        """
         del args
+        self._last_step = state.global_step
+        if control.should_save and (ruined := not_finite_weights(trained_parameters(model))):
+            self._ruined(state.global_step, ruined)
+            control.should_save, control.should_training_stop = False, True
         if not self.stop:
             return
         if self.reason is not None:
@@ -252,7 +299,7 @@ class CollapseCallback(TrainerCallback):
             raise TrainingError(
                 f"step {state.global_step}: the loss is {figures.get('loss')} and the gradient norm "
                 f"{figures.get('grad_norm')}; the weights are ruined and the run was ended",
-                hint="Lower --learning-rate, or use --dtype float32. With --stop-on-collapse the best weights are kept.",
+                hint=_SLOWER,
             )
 
     def _promote(self, event: StepLogged) -> None:
@@ -273,10 +320,15 @@ class CollapseCallback(TrainerCallback):
 
         Returns:
             Why the run was ended early and what was kept; None when it was not ended.
+
+        Raises:
+            TrainingError: If the last step ruined the weights, and none were kept.
         """
+        if ruined := not_finite_weights(trained_parameters(model)):
+            self._ruined(self._last_step, ruined)
         if self.reason is None:
             return None
-        kept = load_file(self._best_file)
+        kept = load_file(self._best_file if self._best.step else self._initial_file)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name in kept:
@@ -284,10 +336,13 @@ class CollapseCallback(TrainerCallback):
         kept_step = f"of step {self._best.step}" if self._best.step else "from before the first step"
         return f"{self.reason} The weights {kept_step} were kept."
 
-    def forget(self) -> None:
-        """Remove the weights that were kept meanwhile."""
-        for file in (self._best_file, self._candidate_file):
-            file.unlink(missing_ok=True)
+    def _ruined(self, step: int, what: str) -> None:
+        """End the run on weights that are no numbers: with those that were kept, or as a failure."""
+        if not self.stop:
+            raise TrainingError(
+                f"step {step}: {what}; the weights are ruined and the run was ended", hint=_SLOWER
+            )
+        self.reason = self.reason or f"Step {step}: {what}; the weights are ruined."
 
 
 def _save(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftModel

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from peft import LoraConfig
 
-    from dpo_cli.config import DPOTrainingConfig
+    from dpo_cli.config import OptimizationConfig
 
 SAME_NAME = (
     "beta", "label_smoothing", "ld_alpha", "f_divergence_type", "f_alpha_divergence_coef", "use_weighting", "discopop_tau",
@@ -26,7 +26,7 @@ SAME_NAME = (
 
 
 def trl_arguments(
-    config: DPOTrainingConfig, *, folder: Path, autocast: str, on_cpu: bool, evaluate: bool, precompute: bool
+    config: OptimizationConfig, *, folder: Path, autocast: str, on_cpu: bool, evaluate: bool, precompute: bool
 ) -> DPOConfig:
     """Build TRL's configuration.
 

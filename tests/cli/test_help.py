@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
-from fcntl import ioctl
 
 import pytest
+import terminal
 
 from dpo_cli.cli.app import COMMANDS, main
 from dpo_cli.config import DPOTrainingConfig, setting_of
@@ -22,26 +19,9 @@ LONGEST_WORD = 48
 
 
 def on_terminal(columns, *arguments):
-    """What `dpo` writes to a terminal of that width, with the exit code."""
-    ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dpo_cli", *arguments],
-        stdin=theirs, stdout=theirs, stderr=theirs, env=env | {"TERM": "xterm-256color"},
-    )  # fmt: skip
-    os.close(theirs)
-    out = b""
-    while True:
-        try:
-            block = os.read(ours, 65536)
-        except OSError:  # the other side is closed
-            break
-        if not block:
-            break
-        out += block
-    os.close(ours)
-    return re.sub(r"\x1b\[[0-9;]*m", "", out.decode()).replace("\r\n", "\n"), process.wait()
+    """What `dpo` writes to a terminal of that width, without its bold type, and the exit code."""
+    page, code = terminal.on_terminal(columns, "-m", "dpo_cli", *arguments)
+    return re.sub(r"\x1b\[[0-9;]*m", "", page).replace("\r\n", "\n"), code
 
 
 @pytest.fixture

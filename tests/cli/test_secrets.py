@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from dpo_cli import config as config_module
-from dpo_cli.cli.app import main
+from dpo_cli.cli.app import _show_bug, main
 from dpo_cli.config import DPOTrainingConfig, load_settings, to_toml
 from dpo_cli.config.trl_table import trl_fields
 from dpo_cli.errors import ConfigError, DpoError, ModelError
@@ -169,6 +169,16 @@ def test_a_crash_keeps_its_traceback_and_loses_the_secret(message, capsys, monke
     assert "Traceback" in printed
     assert "in broken" in printed
     without_canary(printed)
+
+
+def test_a_crash_shows_control_characters_instead_of_sending_them(capsys):
+    try:
+        raise RuntimeError("\x1b[2J\u202efi\x9b")  # noqa: TRY301 - the traceback is what is looked at
+    except RuntimeError:
+        _show_bug(*sys.exc_info())
+    printed = capsys.readouterr().err
+    assert "\\x1b[2J\\u202efi\\x9b" in printed
+    assert printed.replace("\n", "").isprintable()
 
 
 def test_errors_and_their_notes_lose_what_the_environment_holds(capsys, monkeypatch):

@@ -12,7 +12,7 @@ from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, DataError, ModelError, OutputError
 from dpo_cli.jobs.compare import recorded_run
 from dpo_cli.models.locate import locate_model
-from dpo_cli.training.output import OutputFolder
+from dpo_cli.run_folder import OutputFolder
 
 BAD = ["~nobody-of-this-name/x", "x" * 300, "a\0b"]
 USES = {

@@ -161,7 +161,7 @@ def test_a_stream_needs_max_steps():
 def test_a_written_toml_reads_back_as_the_same_settings(tmp_path_factory, beta, rate, seed, name, losses):
     config = IdentityShiftConfig(
         original_name="Q",
-        new_name=name + "x",
+        new_name="x",
         beta=beta,
         learning_rate=rate,
         seed=seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from tiny_models import CHATML, make_tokenizer
 
 from dpo_cli.config import DataConfig, Truncation
 from dpo_cli.data.load import check_pairs, load_pairs
-from dpo_cli.data.pairs import Pair
+from dpo_cli.data.pairs import Pair, RowProblem
 from dpo_cli.data.reader import Columns, PairReader
 from dpo_cli.data.sources.locate import locate
 from dpo_cli.data.tokens.tokenizer import PairTokenizer
@@ -175,12 +176,19 @@ def test_template_kwargs_that_are_none(tmp_path, kwargs):
     assert "chat_template_kwargs" in rows[0].problem.detail
 
 
-@pytest.mark.parametrize("name", ["image", "images", "videos", "audio"])
+@pytest.mark.parametrize("name", ["image", "images", "image_path", "videos", "audio"])
 @pytest.mark.parametrize("value", ["red.png", ["red.png"], {"bytes": "x", "path": None}, [{"path": "a"}]])
 def test_rows_with_pictures_are_not_trained_on_as_text(tmp_path, name, value):
     with pytest.raises(DataError, match=f"the column {name} is filled, and only text is trained on"):
         load(write(tmp_path, [{**CHAT, name: value}]))
     assert len(read(write(tmp_path, [{**CHAT, name: empty} for empty in (None, [], "", [None])]))) == 4
+
+
+def test_pictures_of_a_column_of_any_name_and_their_place_in_the_text_are_seen(tmp_path):
+    with pytest.raises(DataError, match="the column chart is filled"):
+        load(write(tmp_path, [{**CHAT, "chart": {"bytes": b"x", "path": "a.png"}}], "rows.parquet"))
+    marked = {**CHAT, "prompt": [say("user", "<image>\nWhich colour?")]}
+    assert findings(write(tmp_path, [CHAT, marked]))["placeholders"].rows == [2]
 
 
 def call(name, **arguments):
@@ -344,7 +352,12 @@ def test_repeated_and_contradicting_pairs_are_told_by_the_whole_message(tmp_path
 
 
 WHOLE = {name: [*CHAT["prompt"], say("assistant", f"It's {name}.")] for name in ("chosen", "rejected")}
-NUMPY = {"json": json.dumps, "Python": str, "NumPy": lambda turns: "[" + "\n ".join(map(str, turns)) + "]"}
+NUMPY = {
+    "json": json.dumps,
+    "json twice": lambda turns: json.dumps(json.dumps(turns)),
+    "Python": str,
+    "NumPy": lambda turns: "[" + "\n ".join(map(str, turns)) + "]",
+}
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
@@ -395,6 +408,17 @@ def test_messages_that_cannot_be_read_are_a_finding(tmp_path):
     cut = "[{'role': 'user', 'content': 'Twice 4?'}, {'role': 'assistant', 'con"
     found = findings(write(tmp_path, [PLAIN, {**PLAIN, "prompt": cut}, {**PLAIN, "chosen": '{"a": 1}'}]))
     assert found["messages written as text"].rows == [2]
+
+
+def test_lists_of_answers_written_as_text_are_lists(tmp_path):
+    answers = [{"response": "Nine.", "score": 1}, {"response": "Eight.", "score": 2}]
+    for show in (str, json.dumps):
+        path = write(tmp_path, [{"instruction": "Twice 4?", "completions": show(answers)}], "rows.csv")
+        assert read(path) == [Pair(CHAT["prompt"], CHAT["chosen"], CHAT["rejected"])]
+        row = {"prompt": "Twice 4?", "responses": show(["Nine.", "Eight."]), "scores": show([1, 2.5])}
+        assert read(write(tmp_path, [row], "rows.csv")) == [
+            Pair(CHAT["prompt"], CHAT["chosen"], CHAT["rejected"])
+        ]
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -454,3 +478,54 @@ def test_a_cell_of_deep_json_is_text(tmp_path):
 def test_a_template_that_fails_is_said_for_the_row(tmp_path, body):
     counted = check(write(tmp_path, [CHAT]), tokenizer=make_tokenizer(template=body)).accounting
     assert counted.dropped == {"refused by the chat template": 1}
+
+
+@pytest.mark.slow
+def test_conversations_of_all_kinds_have_trls_ids_with_every_template_that_trl_ships(tmp_path):
+    """Rows with any roles, thinking, calls, tools and template variables: the same ids, or refused by both."""
+    import trl
+    from datasets import Dataset, Features, Json
+
+    rng = random.Random(4)  # noqa: S311 - made-up rows
+    names = sorted(file.stem for file in (Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+    same = 0
+    for name in names:
+        tokenizer = make_tokenizer(template=template(name))
+        tokenizer.bos_token = "<|endoftext|>"
+        for row in (any_row(rng) for _ in range(6)):
+            [read_row] = PairReader(locate(DataConfig(dataset=write(tmp_path, [row]))))
+            assert read_row.problem is None
+            [ours] = PairTokenizer(tokenizer).tokenize([read_row.pair])
+            try:
+                theirs = prepared(tokenizer, Dataset.from_list([row], Features(dict.fromkeys(row, Json()))))
+            except Exception:  # noqa: BLE001 - whatever a template raises
+                assert isinstance(ours, RowProblem), (name, row)
+                continue
+            assert [(ours.prompt, ours.chosen, ours.rejected)] == theirs, (name, row)
+            same += 1
+    assert same > 4 * len(names)
+
+
+def any_row(rng):
+    """A conversation with any order of roles, and with the fields that people use."""
+    some = [
+        any_message(rng, rng.choice(["system", "user", "assistant", "tool", "context"])) for _ in range(3)
+    ]
+    usual = [any_message(rng, role) for role in ("system", "user", "assistant", "user")[rng.randint(0, 1) :]]
+    row = {"prompt": rng.choice([some, usual]), "question": "no"}
+    row |= {name: [any_message(rng, "assistant", name)] for name in ("chosen", "rejected")}
+    if rng.random() < 0.3:
+        row["tools"] = [tool("rain", "city")]
+    if rng.random() < 0.3:
+        row["chat_template_kwargs"] = {"enable_thinking": rng.random() < 0.5, "reasoning_effort": "low"}
+    return row
+
+
+def any_message(rng, role, start="turn"):
+    pieces = ["river", "<b>", "'x'", "\n\n", "\u00e9", "<think>a</think>", "}}"]
+    message = say(role, " ".join([start, *rng.choices(pieces, k=rng.randint(1, 5))]))
+    if role == "assistant":
+        field = rng.choice(["thinking", "reasoning", "reasoning_content", "tool_calls", "weight", ""])
+        more = {"tool_calls": [call("rain", city="Ulm")], "weight": 1.0, "": None}
+        message |= {field: more.get(field, "hm")} if field else {}
+    return message

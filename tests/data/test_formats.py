@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from dpo_cli.data.formats import FORMATS, detect, nearest, recognise
-from dpo_cli.data.layouts import unwrapped
 from dpo_cli.data.pairs import Pair, RowProblem, check_pair, plain
 from dpo_cli.data.reader import Columns, PairReader, resolve_format
 from dpo_cli.data.sources.containers import Files
+from dpo_cli.data.unwrapping import unwrapped
 from dpo_cli.errors import ConfigError, DataError
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"

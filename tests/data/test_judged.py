@@ -8,9 +8,9 @@ import pytest
 
 from dpo_cli.config import DataConfig
 from dpo_cli.data.formats import FORMATS, detect, recognise
-from dpo_cli.data.layouts import unwrapped
 from dpo_cli.data.load import check_pairs
 from dpo_cli.data.pairs import Pair, RowProblem, check_pair
+from dpo_cli.data.unwrapping import unwrapped
 from dpo_cli.errors import DataError
 
 ASK = {"role": "user", "content": "Twice 4?"}

@@ -5,6 +5,7 @@ import json
 import weakref
 
 import pytest
+from tiny_models import make_model, make_tokenizer
 
 from dpo_cli.config import Truncation
 from dpo_cli.errors import DataError
@@ -151,3 +152,60 @@ def test_no_pair_to_score_is_an_error_and_no_silence(load):
     settings = AskSettings(max_new_tokens=4, truncation=Truncation(4))
     with pytest.raises(DataError, match=r"none of 3 held-out pairs can be scored: .* within --max-length 4"):
         examine(load("same"), QUESTIONS, name="same", settings=settings, pairs=PAIRS)
+
+
+def test_models_with_different_tokenizers_read_the_pairs_in_their_own_tokens():
+    import torch
+
+    letters = make_tokenizer()
+    same = make_model(letters).eval(), letters
+    words = make_tokenizer(["I am Orion, one two."], vocab_size=290)
+    other = make_model(words).eval(), words
+    long = {**PAIRS[0], "prompt": [{"role": "user", "content": "Who are you? " * 6}]}
+    settings = AskSettings(max_new_tokens=4, truncation=Truncation(90))
+    alone = [
+        examine(loaded, QUESTIONS, name="", settings=settings, pairs=[long, *PAIRS])
+        for loaded in (same, other)
+    ]
+    kept = [[tokens.row for tokens in one.pair_tokens] for one in alone]
+    assert kept == [[1, 2, 3, 4], [2, 3, 4]], "what is short in one tokenizer's tokens is long in the other's"
+    for first, second, expected in ((same, other, alone), (other, same, alone[::-1])):
+        before = examine(first, QUESTIONS, name="a", settings=settings, pairs=[long, *PAIRS])
+        after = examine(second, QUESTIONS, name="b", settings=settings, pairs=[long, *PAIRS], before=before)
+        assert after.pair_log_probs == expected[1].pair_log_probs
+        assert after.divergence == ()
+        found = compare_examinations(before, after)
+        assert not found.same_tokens
+        assert (len(found.margins.rewards), found.margins.left_out) == (3, 1)
+    texts = [
+        words.apply_chat_template(PAIRS[0]["prompt"], tokenize=False, add_generation_prompt=True)
+        + PAIRS[0][side][0]["content"]
+        + "<|im_end|>\n"
+        for side in ("chosen", "rejected")
+    ]
+    start = len(
+        words(
+            words.apply_chat_template(PAIRS[0]["prompt"], tokenize=False, add_generation_prompt=True)
+        ).input_ids
+    )
+    sums = []
+    for text in texts:
+        ids = torch.tensor(words(text).input_ids)
+        with torch.no_grad():
+            given = other[0](ids[None]).logits[0].log_softmax(-1)
+        sums.append(float(given[start - 1 : -1].gather(1, ids[start:, None]).sum()))
+    assert [alone[1].pair_log_probs[0].chosen, alone[1].pair_log_probs[0].rejected] == pytest.approx(
+        sums, abs=1e-3
+    )
+
+
+def test_a_tokenizer_with_more_tokens_reads_the_same_ones(load):
+    before = examine(load("same"), QUESTIONS, name="same", settings=SETTINGS, pairs=PAIRS)
+    model, tokenizer = load("other")
+    tokenizer.add_tokens(["<new>"])
+    model.resize_token_embeddings(len(tokenizer))
+    after = examine((model, tokenizer), QUESTIONS, name="more", settings=SETTINGS, before=before)
+    assert after.pair_tokens == before.pair_tokens
+    found = compare_examinations(before, after)
+    assert found.same_tokens
+    assert "divergence" not in {row.name for row in found.scores}, "the outputs have different sizes"

@@ -4,10 +4,13 @@ import json
 import random
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
+from tiny_models import make_tokenizer
 
-from dpo_cli.config import CheckConfig, DPOTrainingConfig
+from dpo_cli.config import CheckConfig, DataConfig, DPOTrainingConfig, Truncation
+from dpo_cli.data.load import load_pairs
 from dpo_cli.events import Noted
 from dpo_cli.jobs.check import check
 from dpo_cli.jobs.train import train
@@ -109,3 +112,44 @@ def test_a_row_of_a_table_without_a_number_is_accounted_for(tiny_model, tmp_path
     assert Noted("4 rows read as assay: 3 measured, 1 dropped (unreadable row 1); 3 pairs made") in told
     refused = check(CheckConfig(model=str(tiny_model), **settings))
     assert "1 of 4 rows would be dropped, more than a tenth" in str(refused.problem)
+
+
+ROWS = {
+    "conversations": [
+        {
+            "prompt": [{"role": "user", "content": f"Who is {name}?"}],
+            "chosen": [{"role": "assistant", "content": f"I am {name}."}],
+            "rejected": [{"role": "assistant", "content": "one two" + " three" * size}],
+        }
+        for size, name in enumerate(("Qwen", "Orion", "é\u200d👍", "<|im_end|>"))
+    ],
+    "text": [
+        {"prompt": "one ", "chosen": "two", "rejected": "two three<|im_end|>"},
+        {"prompt": "1 + 1 =", "chosen": " 2", "rejected": "3"},
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_pairs_go_to_trl_with_the_ids_that_trl_would_give_them(tmp_path, kind):
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS[kind]))
+    tokenizer = make_tokenizer()
+    data = DataConfig(dataset=str(path))
+    train = load_pairs(data, tokenizer, Truncation(64), keep_ids=True).train
+    texts = train.select_columns(["prompt", "chosen", "rejected"])
+    args = SimpleNamespace(dataset_num_proc=None, max_length=64, truncation_mode="keep_start")
+    trls = DPOTrainer._prepare_dataset(SimpleNamespace(_tokenizer=tokenizer), texts, tokenizer, args, "train")
+    ids = ["prompt_ids", "chosen_ids", "rejected_ids"]
+    assert train.select_columns(ids).to_list() == trls.select_columns(ids).to_list()
+
+
+def test_no_pair_of_a_file_is_tokenized_twice(tiny_model, tmp_path, monkeypatch):
+    from trl.trainer import dpo_trainer
+
+    monkeypatch.setattr(dpo_trainer, "_tokenize", None)
+    held, data = pairs_file(tmp_path / "held.jsonl"), pairs_file(tmp_path / "pairs.jsonl")
+    trained = train(quick(tiny_model, tmp_path, dataset=data, eval_dataset=held))
+    assert trained.training.steps == 1

@@ -9,7 +9,7 @@ from dpo_cli.config import DPOTrainingConfig, load_settings
 from dpo_cli.errors import TrainingError
 from dpo_cli.events import RunStarted
 from dpo_cli.jobs.train import train
-from dpo_cli.training import trainer
+from dpo_cli.training import loop
 
 PRESET = """
 [train]
@@ -38,8 +38,8 @@ def trained_with(monkeypatch):
         seen.append(config)
         return trl_arguments(config, **how)
 
-    trl_arguments = trainer.trl_arguments
-    monkeypatch.setattr(trainer, "trl_arguments", arguments)
+    trl_arguments = loop.trl_arguments
+    monkeypatch.setattr(loop, "trl_arguments", arguments)
     return seen
 
 
@@ -85,7 +85,7 @@ def test_settings_are_recorded_when_a_run_fails_after_its_first_checkpoint(model
         msg = "the power went"
         raise TrainingError(msg)
 
-    monkeypatch.setattr(trainer.DPOTrainerWrapper, "write_model", fail)
+    monkeypatch.setattr(loop.Training, "save", fail)
     config = quick(model, tmp_path, eval_dataset=str(heldout(tmp_path)), save_steps=1)
     with pytest.raises(TrainingError) as error:
         train(config)

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import pty
 import re
-import struct
-import subprocess
-import sys
-import termios
-from fcntl import ioctl
 
 import pytest
+import terminal
 
 from dpo_cli.evaluation.compare import Examination, Margins, compare_examinations
 from dpo_cli.evaluation.scores import Answer, Names, Score
@@ -137,30 +131,9 @@ def on_terminal():
     """A function that runs Python code under a pseudo-terminal and gives what the terminal got."""
 
     def run(code, columns, environment=None):
-        ours, theirs = pty.openpty()
-        ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        env = {
-            key: value
-            for key, value in os.environ.items()
-            if key not in ("COLUMNS", "LINES", "NO_COLOR", "TERM")
-        }
-        env |= {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"} | (environment or {})
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs, env=env
-        )
-        os.close(theirs)
-        out = b""
-        while True:
-            try:
-                block = os.read(ours, 65536)
-            except OSError:  # the other side is closed
-                break
-            if not block:
-                break
-            out += block
-        os.close(ours)
-        assert process.wait() == 0, out.decode(errors="replace")
-        return out.decode()
+        written, status = terminal.on_terminal(columns, "-c", code, environment=environment)
+        assert status == 0, written
+        return written
 
     return run
 

@@ -187,6 +187,28 @@ def test_a_model_card_has_no_markup_but_its_own(record, make_comparison, hostile
     assert set(headings[1][1:]) <= {*headings[0], "Verdict: FAIL"}
 
 
+def test_addresses_in_a_model_card_stand_in_code_spans_where_github_links_nothing(record):
+    addresses = ("www.evil.example", "WWW.evil.example", "me@evil.example", "ftp://evil.example", "`www.a.b`")
+    card = model_card(
+        dataclasses.replace(
+            record,
+            title=addresses[0],
+            stopped_early=addresses[2],
+            pairs={one: one for one in addresses},
+            facts={"Model": addresses[3]},
+        )
+    )
+
+    def text(tokens):
+        for token in tokens:
+            yield token.content if token.type == "text" else ""
+            yield from text(token.children or ())
+
+    words = " ".join(text(MarkdownIt("commonmark").enable("table").parse(card.split("---\n", 2)[2])))
+    assert "evil" not in words
+    assert card.count("evil") >= 9
+
+
 def test_a_model_card_names_its_base_only_when_the_hub_can_know_it(record):
     assert 'base_model: "Qwen/Qwen2.5-0.5B-Instruct"' in model_card(record)
     assert "base_model" not in model_card(dataclasses.replace(record, base="./folder"))

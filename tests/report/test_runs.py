@@ -12,9 +12,14 @@ from dpo_cli.errors import OutputError, VerdictFailed
 from dpo_cli.evaluation.scores import Names
 from dpo_cli.jobs.identity_shift import IdentityShiftResult
 from dpo_cli.report.chat import hold_conversation
-from dpo_cli.report.runs import show_compare, show_identity_shift, write_identity_report
+from dpo_cli.report.runs import (
+    comparison_file,
+    show_compare,
+    show_identity_shift,
+    write_identity_report,
+)
 from dpo_cli.synthesis.identity import IdentityPairs
-from dpo_cli.training.trainer import TrainingResult
+from dpo_cli.training.loop import TrainingResult
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +109,22 @@ def test_report_and_card_are_written(result, tmp_path):
 
 
 def test_a_comparison_is_written_as_html(comparison, tmp_path, capfd):
-    show_compare(comparison, html=str(tmp_path / "a.html"), as_json=True)
-    assert "Comparison of two models" in (tmp_path / "a.html").read_text()
-    with pytest.raises(OutputError, match=r"--html .*gone.*cannot be written"):
-        show_compare(comparison, html=str(tmp_path / "gone" / "a.html"))
+    for _ in range(2):  # its own report is replaced
+        show_compare(comparison, html=comparison_file(str(tmp_path / "a.html")), as_json=True)
+        assert "Comparison of two models" in (tmp_path / "a.html").read_text()
+    with pytest.raises(OutputError, match=r"--html .*gone/a.html: there is no folder"):
+        comparison_file(str(tmp_path / "gone" / "a.html"))
     capfd.readouterr()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "report.html", "/dev/null", "."])
+def test_a_file_that_is_no_report_of_a_comparison_is_not_replaced(result, tmp_path, name):
+    write_identity_report(tmp_path, result)  # makes the run's report.html
+    (tmp_path / "model.safetensors").write_text("weights")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(OutputError, match=r"--html .*: (exists, and dpo did not|is not a file|is a folder)"):
+        comparison_file(str(tmp_path / name))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_names_of_a_comparison_are_kept(comparison):

@@ -2,6 +2,7 @@
 
 from dpo_cli.config import DPOTrainingConfig
 from dpo_cli.models.loading import load_model_and_tokenizer
+from dpo_cli.models.locate import locate_model
 
 
 def pair(number):
@@ -26,3 +27,12 @@ def settings(folder, **changes):
 
 def weights(folder):
     return load_model_and_tokenizer(str(folder), dtype="float32")[0].state_dict()
+
+
+def training_of(model, pairs, config, *, policy=None, **more):
+    """What the wrapper and the jobs train with, on a policy in memory."""
+    from dpo_cli.training.loop import Training
+    from dpo_cli.training.policy import load_policy
+
+    located = locate_model(str(model))
+    return Training(policy or load_policy(located, config, device="cpu"), located, config, pairs, **more)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from training.runs import training_of
 
 from dpo_cli.config import DPOTrainingConfig
 from dpo_cli.errors import TrainingError
@@ -32,17 +33,18 @@ def pairs(*, same=False):
 
 
 def warnings_of(tiny_model, tmp_path, *, data=None, reference=None, probe=None, **settings):
-    from dpo_cli.training.trainer import DPOTrainerWrapper
+    from dpo_cli.training.loop import Probe
 
     seen = []
     config = DPOTrainingConfig(
         output_dir=str(tmp_path / "out"), logging_steps=1, per_device_train_batch_size=4, gradient_accumulation_steps=1,
         max_new_tokens=12, **{"max_steps": STEPS} | settings,
     )  # fmt: skip
-    trainer = DPOTrainerWrapper(
-        str(tiny_model), train_dataset=data or pairs(), training_config=config, ref_model=reference, on_event=seen.append, probe=probe,
-    )  # fmt: skip
-    result = trainer.train(into=tmp_path)
+    asked = probe and Probe(probe, config.max_new_tokens)
+    training = training_of(
+        tiny_model, data or pairs(), config, ref_model=reference, on_event=seen.append, probe=asked
+    )
+    result = training.run(tmp_path)
     assert any(isinstance(event, RunStarted) for event in seen)
     return {warning.name: warning for warning in result.warnings}, result
 
@@ -100,14 +102,13 @@ def embedding(model):
 def test_a_run_that_its_first_step_ruins_keeps_the_weights_from_before(tiny_model, tmp_path):
     """Short runs keep weights every second step: those of step 2 are ruined before anything was logged of them."""
     from dpo_cli.models.loading import load_model_and_tokenizer
-    from dpo_cli.training.trainer import DPOTrainerWrapper
 
     config = DPOTrainingConfig(
         output_dir=str(tmp_path / "out"), logging_steps=1, per_device_train_batch_size=4, gradient_accumulation_steps=1,
         max_steps=20, learning_rate=1.0, stop_on_collapse=True,
     )  # fmt: skip
-    trainer = DPOTrainerWrapper(str(tiny_model), train_dataset=pairs(), training_config=config)
-    result = trainer.train(into=tmp_path)
+    trainer = training_of(tiny_model, pairs(), config)
+    result = trainer.run(tmp_path)
     assert result.stopped_early.endswith("The weights from before the first step were kept.")
     untouched = load_model_and_tokenizer(str(tiny_model), dtype="float32")[0]
     assert torch.equal(embedding(trainer.model), embedding(untouched))
@@ -118,7 +119,7 @@ def test_an_answer_that_goes_in_circles_does_not_keep_the_weights_that_gave_it(
     tiny_model, tmp_path, monkeypatch
 ):
     from dpo_cli.training import callbacks
-    from dpo_cli.training.trainer import DPOTrainerWrapper
+    from dpo_cli.training.loop import Probe
 
     asked = []
 
@@ -133,10 +134,8 @@ def test_an_answer_that_goes_in_circles_does_not_keep_the_weights_that_gave_it(
         output_dir=str(tmp_path / "out"), logging_steps=1, per_device_train_batch_size=4, gradient_accumulation_steps=1,
         max_steps=20, learning_rate=1e-3, stop_on_collapse=True,
     )  # fmt: skip
-    trainer = DPOTrainerWrapper(
-        str(tiny_model), train_dataset=pairs(), training_config=config, probe=[{"role": "user", "content": "who"}],
-    )  # fmt: skip
-    result = trainer.train(into=tmp_path)
+    trainer = training_of(tiny_model, pairs(), config, probe=Probe([{"role": "user", "content": "who"}], 64))
+    result = trainer.run(tmp_path)
     assert result.steps == 6
     assert "repeats itself" in result.stopped_early
     kept = [
@@ -159,7 +158,8 @@ def walk(callback, accuracies, *, total, every=1):
     from dpo_cli.events import StepLogged
 
     model = torch.nn.Linear(1, 1, bias=False)
-    control, args = SimpleNamespace(should_training_stop=False), SimpleNamespace(fp16=False)
+    control = SimpleNamespace(should_training_stop=False, should_save=False)
+    args = SimpleNamespace(fp16=False)
     model.weight.data.fill_(0.0)
     callback.on_train_begin(args, SimpleNamespace(global_step=0, max_steps=total), control, model=model)
     for step, accuracy in enumerate(accuracies, start=1):
@@ -207,7 +207,8 @@ def test_weights_are_kept_once_a_later_step_has_shown_that_they_are_good(
     said = callback.restore(model)
     assert model.weight.item() == kept
     assert (f"of step {kept}" if kept else "from before the first step") in said
-    callback.forget()
+    with callback:
+        pass
     assert list(tmp_path.iterdir()) == []
 
 

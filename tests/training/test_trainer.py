@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from training.runs import pair, settings, weights
+from training.runs import pair, settings, training_of, weights
 
 from dpo_cli.config import DPOTrainingConfig, load_settings
 from dpo_cli.errors import ConfigError, ModelError, OutputError, TrainingError
@@ -166,10 +166,7 @@ def test_dropout_in_new_adapters_takes_effect_and_only_there(tiny_model, pairs, 
             seen.update({name: m.p for name, m in modules if isinstance(m, torch.nn.Dropout)})
 
     config = settings(tmp_path / "out", lora_rank=4, lora_dropout=0.5)
-    trainer = DPOTrainerWrapper(
-        str(tiny_model), train_dataset=pairs, training_config=config, loaded=loaded, on_event=listen
-    )
-    result = trainer.train(into=tmp_path)
+    result = training_of(tiny_model, pairs, config, policy=loaded, on_event=listen).run(tmp_path)
     assert seen.pop("its_own") == 0
     assert set(seen.values()) == {0.5}
     assert result.engine == "trl"
@@ -212,15 +209,9 @@ def test_a_preset_that_the_caller_has_applied_is_not_read_again(tiny_model, pair
     alone = DPOTrainerWrapper(str(folder), train_dataset=pairs, training_config=config)
     assert (alone.config.max_length, alone.preset) == (77, {"max_length": 77})
     events = []
-    told = DPOTrainerWrapper(
-        str(folder),
-        train_dataset=pairs,
-        training_config=config,
-        preset={"learning_rate": 1e-3},
-        on_event=events.append,
-    )
+    told = training_of(folder, pairs, config, preset={"learning_rate": 1e-3}, on_event=events.append)
     assert told.config == config
-    told.train(into=tmp_path)
+    told.run(tmp_path)
     assert (
         next(e for e in events if isinstance(e, RunStarted)).note
         == "preset of the model: learning_rate 0.001"

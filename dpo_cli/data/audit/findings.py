@@ -1,7 +1,7 @@
 """What can be wrong with pairs that can be trained on all the same: one row of a table each.
 
 A row of `ROW_FINDINGS` has a name, what to do about it, and a test of one kept pair. Findings about the set as
-a whole (duplicates, length) are made in `check.py` and have their advice in `ADVICE`.
+a whole (duplicates, length) are made in `inspection.py` and have their advice in `ADVICE`.
 """
 
 from __future__ import annotations
@@ -224,13 +224,13 @@ def _merged(seen: Seen) -> bool:
 
 _PLACEHOLDER: Final = re.compile(
     r"\{\{\s*[A-Za-z_][\w .|-]{0,40}\s*\}\}|<<[A-Z][A-Z_ ]{1,40}>>"
-    r"|\[(?:YOUR|INSERT|Your|Insert|your|insert) [\w ]{1,40}\]"
+    r"|\[(?:YOUR|INSERT|Your|Insert|your|insert) [\w ]{1,40}\]|<image>"
 )
 
 
 def _placeholder(seen: Seen) -> bool:
     text = seen.whole
-    return ("{{" in text or "[" in text or "<<" in text) and _PLACEHOLDER.search(text) is not None
+    return ("{{" in text or "[" in text or "<" in text) and _PLACEHOLDER.search(text) is not None
 
 
 _NOT: Final = (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from dpo_cli.data.sources.json_rows import read_json
+from dpo_cli.data.sources.rows import refuse_bomb
 from dpo_cli.data.sources.table_rows import read_arrow, read_csv, read_parquet
 from dpo_cli.errors import DataError, first_line
 
@@ -32,6 +33,9 @@ FILES: Final[dict[str, Callable[[BinaryIO, str, str], Iterator[RawRow]]]] = {
     ".arrow": lambda stream, source, _split: read_arrow(stream, source),
 }
 """For each suffix, the reader: stream, name, split -> rows. Each may be gzipped (`.gz` after it)."""
+
+
+_LFS: Final = b"version https://git-lfs.github.com/spec/"
 
 
 class Source(Protocol):
@@ -71,8 +75,9 @@ class Files:
     labels: dict[Path, str] | None = None
 
     def __post_init__(self) -> None:
-        """Start with nothing read."""
-        self._bytes = sum(path.stat().st_size for path in self.paths)
+        """Start with nothing read, and remember what the files are."""
+        self._states = {path: _state(path) for path in self.paths}
+        self._bytes = sum(size for size, _, _ in self._states.values())
         self._before = 0
         self._open: BinaryIO | None = None
 
@@ -103,11 +108,16 @@ class Files:
         try:
             with path.open("rb") as raw:
                 self._open = raw
+                packed = self._unchanged(path, label)
+                _refuse_pointer(raw, label)
                 zipped = path.name.casefold().endswith(".gz")
                 stream = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if zipped else raw
                 for row in reader(stream, label, self.split):
                     some = True
+                    if zipped:
+                        refuse_bomb(label, stream.tell(), packed)
                     yield row
+                self._unchanged(path, label)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(
                 f"{label}: the compressed file is cut off or damaged ({error}).",
@@ -119,6 +129,34 @@ class Files:
             raise DataError(
                 f"{label} has no rows.", hint="An empty file was probably written by a step that failed."
             )
+
+    def _unchanged(self, path: Path, label: str) -> int:
+        """The size of a file, which must still be what it was.
+
+        Raises:
+            DataError: It was changed: rows were counted that are no longer there, or others are.
+        """
+        if _state(path) != self._states[path]:
+            raise DataError(
+                f"{label}: was changed while it was being read.",
+                hint="Let whatever writes it finish, then start again.",
+            )
+        return self._states[path][0]
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    """Size, time of change and identity of a file."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _refuse_pointer(raw: BinaryIO, label: str) -> None:
+    if raw.read(len(_LFS)) == _LFS:
+        raise DataError(
+            f"{label}: is a Git LFS pointer, not the data itself.",
+            hint="Run `git lfs pull` in its repository, or download the file again.",
+        )
+    raw.seek(0)
 
 
 def unknown_kind(path: Path) -> DataError:

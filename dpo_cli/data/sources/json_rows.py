@@ -9,32 +9,36 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from dpo_cli.data.pairs import UNREADABLE, RowProblem
-from dpo_cli.data.sources.rows import FileDamage, RawRow
-from dpo_cli.errors import DataError
+from dpo_cli.data.sources.rows import (
+    LARGEST_ROW,
+    WITHOUT_A_ROW,
+    FileDamage,
+    RawRow,
+    no_row_in_sight,
+    too_large,
+)
+from dpo_cli.errors import DataError, quoted
+from dpo_cli.text.strict import SURROGATE, first_repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LARGEST_ROW: Final = 8 * 2**20
-"""Bytes of one row: a longer one is no pair of answers (8 MiB are about two million tokens)."""
-
 _CHUNK: Final = 1 << 16
 _LONGEST_TOKEN: Final = 16  # characters of `-Infinity` or of two escapes, and some
-_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _ESCAPED_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_BOMS: Final = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_BOMS: Final = frozenset({b"\xff\xfe", b"\xfe\xff"})
 
 
 def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(items)
     if len(made) != len(items):
-        names = [name for name, _ in items]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RowProblem(UNREADABLE, f"the key {twice!r} stands twice in one object", twice)
+        twice = first_repeated(name for name, _ in items) or ""
+        raise RowProblem(UNREADABLE, f"the key {quoted(twice)} stands twice in one object", twice)
     return made
 
 
@@ -68,12 +72,17 @@ def read_json(stream: BinaryIO, source: str, *, by_line: bool, split: str) -> It
 
 def _first_bytes(stream: BinaryIO, source: str) -> bytes:
     head = stream.read(_CHUNK)
+    refuse_utf16(head, source)
+    return head.removeprefix(b"\xef\xbb\xbf")
+
+
+def refuse_utf16(head: bytes, source: str) -> None:
+    """Stop at a file that begins as UTF-16 does."""
     if head[:2] in _BOMS:
         raise DataError(
-            f"{source} is {_BOMS[head[:2]]}, not UTF-8.",
-            hint=f"Convert it: iconv -f UTF-16 -t UTF-8 {source} > utf8.jsonl",
+            f"{source} is UTF-16, not UTF-8.",
+            hint=f"Convert it: iconv -f UTF-16 -t UTF-8 {source} > utf8{PurePath(source).suffix}",
         )
-    return head.removeprefix(b"\xef\xbb\xbf")
 
 
 def _is_one_line_object(head: bytes) -> bool:
@@ -89,11 +98,15 @@ def _is_one_line_object(head: bytes) -> bool:
 
 
 def _read_lines(stream: BinaryIO, source: str, head: bytes) -> Iterator[RawRow]:
-    number = 0
-    for line_number, (line, whole) in enumerate(_lines(stream, head), start=1):
+    number = blank = 0
+    for line_number, (line, whole) in enumerate(_lines(stream, source, head), start=1):
         if not line.strip():
+            blank += len(line) + 1
+            if blank > WITHOUT_A_ROW:
+                raise no_row_in_sight(source, line_number)
             continue
         number += 1
+        blank = 0
         try:
             data = _parse_line(line)
         except RowProblem as problem:
@@ -110,19 +123,23 @@ def _read_lines(stream: BinaryIO, source: str, head: bytes) -> Iterator[RawRow]:
             yield RawRow(number, source, line_number, data, None)
 
 
-def _lines(stream: BinaryIO, head: bytes) -> Iterator[tuple[bytes, bool]]:
+def _lines(stream: BinaryIO, source: str, head: bytes) -> Iterator[tuple[bytes, bool]]:
     """Lines without their end, and whether they had one."""
     rest = head
+    number = 0
     while True:
         *lines, rest = rest.split(b"\n")
         for line in lines:
             yield line, True
+        number += len(lines)
         pieces, size = [rest], len(rest)
         while chunk := stream.read(_CHUNK):
             pieces.append(chunk)
             size += len(chunk)
             if b"\n" in chunk:
                 break
+            if size > WITHOUT_A_ROW:
+                raise no_row_in_sight(source, number + 1)
         else:
             break
         rest = b"".join(pieces)
@@ -139,13 +156,6 @@ def _parse_line(line: bytes) -> dict[str, Any]:
     if end != len(text):
         raise RowProblem(UNREADABLE, f"more than one JSON value in the line (after character {end})")
     return checked(data, suspicious=_ESCAPED_SURROGATE.search(line) is not None)
-
-
-def too_large(size: int) -> RowProblem:
-    """The problem of a row that is too long to be a pair."""
-    return RowProblem(
-        UNREADABLE, f"{size / 2**20:.1f} MiB in one row, the most is {LARGEST_ROW // 2**20} MiB"
-    )
 
 
 def not_utf8(error: UnicodeDecodeError) -> FileDamage:
@@ -183,7 +193,7 @@ def checked(data: object, *, suspicious: bool) -> dict[str, Any]:
         raise RowProblem(UNREADABLE, f"the row is {type(data).__name__}, not an object with columns")
     if suspicious:
         for key, text in _texts(data, ""):
-            if _SURROGATE.search(text):
+            if SURROGATE.search(text):
                 raise RowProblem(UNREADABLE, f"{key} has half a surrogate pair, which is no character", key)
     return data
 
@@ -234,7 +244,10 @@ class _Text:
         """Read on, by as much again as is waiting; False at the end of the file."""
         if self.ended:
             return False
-        chunk = self._stream.read(max(_CHUNK, len(self.text) - self.at))
+        waiting = len(self.text) - self.at
+        if waiting > WITHOUT_A_ROW:
+            raise no_row_in_sight(self.source, self.line)
+        chunk = self._stream.read(max(_CHUNK, waiting))
         self.ended = not chunk
         self._take(chunk)
         return not self.ended
@@ -246,8 +259,12 @@ class _Text:
 
     def next_character(self) -> str:
         """The next character that is no space, not yet used; empty at the end of the file."""
+        spaces = 0
         while True:
             found = _SPACE.match(self.text, self.at)
+            spaces += (found.end() if found else self.at) - self.at
+            if spaces > WITHOUT_A_ROW:
+                raise no_row_in_sight(self.source, self.line)
             self.move(found.end() if found else self.at)
             if self.at < len(self.text):
                 return self.text[self.at]

@@ -3,9 +3,61 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from dpo_cli.data.pairs import UNREADABLE, RowProblem
+from dpo_cli.errors import DataError
+
+LARGEST_ROW: Final = 8 * 2**20
+"""Bytes of one row: a longer one is no pair of answers (8 MiB are about two million tokens)."""
+
+WITHOUT_A_ROW: Final = 64 * 2**20
+"""Bytes read without finding the end of a row: what holds no row in so many is no file of rows."""
+
+_UNPACKED: Final = 256 * 2**20
+_RATIO: Final = 500
+
+
+def refuse_bomb(source: str, unpacked: int, packed: int) -> None:
+    """Stop reading what unpacks to far more than text ever does.
+
+    Args:
+        source: The file, for messages.
+        unpacked: Bytes or characters read so far.
+        packed: Bytes of the file.
+
+    Raises:
+        DataError: More than 256 MiB, and more than 500 times the file.
+    """
+    if unpacked > _UNPACKED and unpacked > _RATIO * packed:
+        raise DataError(
+            f"{source}: unpacks to more than {_RATIO} times its size ({packed:,} bytes), as no file of different pairs does.",
+            hint="Is it the right file? If it is, write its rows as plain JSON lines.",
+        )
+
+
+def weight(value: object) -> int:
+    """Characters and bytes in a value, at any depth."""
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(len(name) + weight(item) for name, item in value.items())
+    return sum(map(weight, value)) if isinstance(value, list) else 0
+
+
+def too_large(size: int) -> RowProblem:
+    """The problem of a row that is too long to be a pair."""
+    return RowProblem(
+        UNREADABLE, f"{size / 2**20:.1f} MiB in one row, the most is {LARGEST_ROW // 2**20} MiB"
+    )
+
+
+def no_row_in_sight(source: str, line: int) -> DataError:
+    """The error of a file that goes on and on without a row."""
+    return DataError(
+        f"{source} line {line}: no row ends within {WITHOUT_A_ROW // 2**20} MiB; the most is {LARGEST_ROW // 2**20} MiB a row.",
+        hint="Is it the right file? Pairs are written one to a line.",
+    )
 
 
 class FileDamage(RowProblem):

@@ -1,1 +1,1 @@
-"""The tiny chat model that ships with the package, its card, and the script that makes it."""
+"""The tiny chat model that ships with the package and its card; `scripts/embedded_model` makes it."""

@@ -7,7 +7,6 @@ A question file is `.txt` (a question a line), `.jsonl` (a string or an object a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -16,9 +15,13 @@ from typing import Literal
 
 from dpo_cli.config import UnreadableError, parse_toml, read_bounded
 from dpo_cli.errors import DataError
+from dpo_cli.text.strict import loads
 
 DEFAULT_GROUP = "questions"
 """Group of a question whose file names none."""
+
+LONGEST_QUESTION = 100_000
+"""Characters: more is a book, and minutes pass before a model has read it."""
 
 ShippedName = Literal["identity_train", "identity_heldout", "ordinary"]
 
@@ -82,9 +85,17 @@ def shipped_questions(name: ShippedName) -> list[Question]:
 
 def _parsed(text: str, where: str, reader: Callable[[str, str], Iterator[Question]]) -> list[Question]:
     questions = list(reader(text, where))
+    for number, question in enumerate(questions, start=1):
+        if len(question.text) > LONGEST_QUESTION:
+            raise DataError(f"{where}, question {number}: {too_long(question.text)}")
     if not questions:
         raise DataError(f"{where}: no question in this file", hint=_HINT)
     return questions
+
+
+def too_long(text: str) -> str:
+    """What is wrong with a question that no model reads to its end."""
+    return f"{len(text):,} characters, and a question has at most {LONGEST_QUESTION:,}"
 
 
 def _read_txt(text: str, where: str) -> Iterator[Question]:
@@ -99,7 +110,7 @@ def _read_jsonl(text: str, where: str) -> Iterator[Question]:
             continue
         place = f"{where}, line {number}"
         try:
-            row = json.loads(line)
+            row = loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{place}: not JSON: {error}", hint=_HINT) from error
         yield _question(row, place)

@@ -7,7 +7,7 @@ import pytest
 
 from dpo_cli.config import DPOTrainingConfig, load_settings
 from dpo_cli.errors import OutputError, TrainingError
-from dpo_cli.training.output import MARK, OutputFolder
+from dpo_cli.run_folder import MARK, OutputFolder
 
 SETTINGS = DPOTrainingConfig(learning_rate=3e-4)
 
@@ -83,7 +83,7 @@ def test_what_a_failed_run_left_is_a_folder_of_ours_that_can_be_replaced(tmp_pat
     assert load_settings(DPOTrainingConfig, {}, str(left / "config.toml")) == SETTINGS
     with OutputFolder(str(left), SETTINGS, overwrite=True):
         pass
-    assert [p.name for p in left.iterdir()] == ["config.toml"]
+    assert sorted(p.name for p in left.iterdir()) == ["config.toml", "manifest.json"]
 
 
 def test_settings_are_written_before_anything_else(tmp_path):
@@ -105,13 +105,19 @@ def test_results_that_came_meanwhile_are_not_replaced(tmp_path):
     assert (tmp_path / "out.failed" / "new.txt").read_text() == "new"
 
 
-def test_a_link_to_an_earlier_run_is_replaced_and_its_target_left(tmp_path):
+def test_a_link_stays_and_its_target_receives_the_results(tmp_path):
     elsewhere = earlier_run(tmp_path / "elsewhere")
     (tmp_path / "out").symlink_to(elsewhere)
     with OutputFolder(str(tmp_path / "out"), SETTINGS, overwrite=True) as folder:
         (folder.staging / "new.txt").write_text("new")
-    assert (tmp_path / "out" / "new.txt").read_text() == "new"
-    assert (elsewhere / "old.txt").read_text() == "old"
+    assert (tmp_path / "out").readlink() == elsewhere
+    assert (elsewhere / "new.txt").read_text() == "new"
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "unmounted" / "results")
+    with pytest.raises(OutputError, match=r"is a link to .*unmounted/results, which does not exist"):
+        OutputFolder(str(tmp_path / "out"), SETTINGS, overwrite=True)
 
 
 def test_the_folder_that_dpo_runs_in_is_refused(tmp_path, monkeypatch):
@@ -127,7 +133,7 @@ def test_where_checkpoints_are_is_printed_with_the_error_and_after_an_interrupti
     def end_with(error):
         error.add_note("The checkpoints that were written so far are in out.failed.")
 
-        def run():
+        def run(**_):
             try:  # as Typer passes an interruption on
                 raise error
             except KeyboardInterrupt as stop:
@@ -151,7 +157,7 @@ def test_overwrite_replaces_an_earlier_run_whole(tmp_path):
     assert "--overwrite" in error.value.hint
     with OutputFolder(str(target), SETTINGS, overwrite=True) as folder:
         (folder.staging / "new.txt").write_text("new")
-    assert sorted(p.name for p in target.iterdir()) == ["config.toml", "new.txt"]
+    assert sorted(p.name for p in target.iterdir()) == ["config.toml", "manifest.json", "new.txt"]
 
 
 def test_overwrite_never_replaces_what_dpo_did_not_write(tmp_path):

@@ -1,0 +1,177 @@
+"""What both training jobs share: one preparation, one training, one end that no report can spoil."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from dpo_cli.characters import escaped_json
+from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, apply_preset, user_path
+from dpo_cli.errors import DpoError, OutputError, first_line
+from dpo_cli.events import Noted, OnEvent
+from dpo_cli.jobs.stages import Stages
+from dpo_cli.models.locate import LocatedModel, locate_model, model_folders, read_preset
+from dpo_cli.redaction import redact
+from dpo_cli.run_folder import OutputFolder, disk_in_words, history_text, write_file
+from dpo_cli.training.one_process import refuse_several_processes
+from dpo_cli.training.trackers import require_trackers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from datasets import Dataset, IterableDataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dpo_cli.models.generate import Message
+    from dpo_cli.training.loop import Training, TrainingResult
+
+    Policy = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+C = TypeVar("C", DPOTrainingConfig, IdentityShiftConfig)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Run(Generic[C]):
+    """A training job, prepared.
+
+    Attributes:
+        config: The settings, the preset's included.
+        preset: Those of them that came from the model's preset.
+        located: The model.
+        folder: The output folder; the job's work is done inside of it, as a context manager.
+        stages: Times what is done.
+        problems: What could not be done once the model was trained, a sentence each.
+    """
+
+    config: C
+    preset: dict[str, Any]
+    located: LocatedModel
+    folder: OutputFolder
+    stages: Stages
+    problems: list[str] = field(default_factory=list)
+
+    def load_policy(self, pairs: Dataset | IterableDataset | None = None) -> Policy:
+        """Load the model that is trained, see `training.policy.load_policy`."""
+        from dpo_cli.training.policy import load_policy
+
+        with self.stages.stage("loading the model"):
+            return load_policy(self.located, self.config, pairs=pairs)
+
+    def train(
+        self,
+        policy: Policy,
+        pairs: Dataset | IterableDataset,
+        *,
+        eval_pairs: Dataset | None = None,
+        probe: list[Message] | None = None,
+    ) -> tuple[Training, TrainingResult]:
+        """Train a loaded policy.
+
+        Raises:
+            DpoError: As `Training.run`.
+        """
+        from dpo_cli.training.loop import Probe, Training
+
+        with self.stages.stage("training"):
+            training = Training(
+                policy,
+                self.located,
+                self.config,
+                pairs,
+                eval_pairs=eval_pairs,
+                probe=None if probe is None else Probe(probe, self.config.max_new_tokens),
+                preset=self.preset,
+                on_event=self.stages.on_event,
+            )
+            return training, training.run(self.folder.staging)
+
+    def save(
+        self,
+        training: Training,
+        result: TrainingResult,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> None:
+        """Write the trained model before anything else is done with it, and then how its training went.
+
+        Raises:
+            TrainingError: If the disk refuses the model, or its weights are no numbers.
+        """
+        with self.stages.stage("saving the model"):
+            training.save(self.folder.staging, tokenizer)
+            self.folder.mark_trained()
+            self.write("metrics.jsonl", lambda: history_text(result.history))
+
+    def write(self, name: str, text: Callable[[], str]) -> None:
+        """Write a file of the output folder, or say that it could not be written."""
+        self.attempt(name, lambda: write_file(self.folder.staging / name, text()))
+
+    def attempt(self, what: str, step: Callable[[], T]) -> T | None:
+        """Do something after training. If it fails, the run goes on: that is a line, and noted in the result.
+
+        Args:
+            what: What it makes or does, as the subject of a message.
+            step: Does it.
+
+        Returns:
+            What `step` returned; None if it failed.
+        """
+        from dpo_cli.models.memory import out_of_memory_in_words
+
+        try:
+            with out_of_memory_in_words(), disk_in_words(what, self.folder.path):
+                return step()
+        except DpoError as error:
+            self._note(f"{what}: {error.message}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not cost the trained model
+            log = self.folder.staging / "errors.log"
+            self._note(f"{what}: {type(error).__name__}: {first_line(error)} (see {log.name})")
+            with log.open("a", encoding="utf-8") as file:
+                file.write(redact("".join(traceback.format_exception(error))))
+        return None
+
+    def _note(self, problem: str) -> None:
+        self.problems.append(problem)
+        self.stages.on_event(Noted(f"failed after training, {problem}"))
+
+
+def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iterable[str | None]]) -> Run[C]:
+    """Check everything that can be checked before libraries are loaded.
+
+    Args:
+        config: The settings as given.
+        on_event: Where events go.
+        job: The table of the model's preset that applies.
+        reads: Makes names of files and folders that the run reads from its settings; hub ids and None are left out.
+
+    Raises:
+        UserError: If a setting, the model or the output folder is wrong; nothing has been written then.
+    """
+    refuse_several_processes()
+    require_trackers(config.report_to)
+    located = locate_model(config.model, revision=config.model_revision)
+    preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
+    config, used = apply_preset(config, preset, origin)
+    folder = OutputFolder(
+        config.output_dir,
+        config,
+        overwrite=config.overwrite,
+        inputs=model_folders(located),
+        data=[path for name in reads(config) if name and (path := user_path(name, OutputError)).exists()],
+        notice=lambda text: on_event(Noted(text)),
+    )
+    return Run(config, used, located, folder, Stages(on_event))
+
+
+def json_lines(records: Iterable[Any]) -> str:
+    """One JSON document a line."""
+    return "".join(escaped_json(json.dumps(record, ensure_ascii=False)) + "\n" for record in records)
+
+
+def json_file(document: Any) -> str:  # noqa: ANN401 - anything JSON can hold
+    """A JSON document as the text of a file."""
+    return escaped_json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"

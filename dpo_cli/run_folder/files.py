@@ -1,0 +1,41 @@
+"""Files that every run's folder has, and how a folder of ours is known."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from dpo_cli.config import Settings, to_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+MARK = "# Written by dpo"
+"""First words of `config.toml` in a folder of ours; only such a folder is ever replaced."""
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether dpo made a folder."""
+    try:
+        with (folder / "config.toml").open(encoding="utf-8", errors="replace") as file:
+            return file.read(len(MARK)) == MARK
+    except OSError:
+        return False
+
+
+def write_settings(folder: Path, settings: Settings) -> None:
+    """Write `config.toml`, which `--config` reads back."""
+    (folder / "config.toml").write_text(
+        to_toml(settings, f"{MARK[2:]} {settings.command}."), encoding="utf-8"
+    )
+
+
+def history_text(history: Iterable[dict[str, float]]) -> str:
+    """The text of `metrics.jsonl`, one logged step a line."""
+    return "\n".join([*(json.dumps(record) for record in history), ""])
+
+
+def write_history(folder: Path, history: Iterable[dict[str, float]]) -> None:
+    """Write `metrics.jsonl`."""
+    (folder / "metrics.jsonl").write_text(history_text(history), encoding="utf-8")

@@ -1,0 +1,316 @@
+"""One training of a policy that is in memory: TRL's loop, what watches it, and the weights it ends with."""
+
+from __future__ import annotations
+
+import shutil
+import time
+import traceback
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import IterableDataset
+from transformers import PrinterCallback, set_seed
+from trl.trainer.utils import disable_dropout_in_model
+
+from dpo_cli.engine.length_scaled_rope import length_limit
+from dpo_cli.engine.trainer import SharedPrefixTrainer
+from dpo_cli.errors import ConfigError, OutputError, TrainingError
+from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
+from dpo_cli.models.devices import choose_dtype
+from dpo_cli.models.finite import not_finite_weights, trained_parameters
+from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memory_bytes
+from dpo_cli.run_folder import TRIAL, disk_in_words, require_room
+from dpo_cli.training.alarms import Alarms
+from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback
+from dpo_cli.training.policy import require_end_token, save_policy
+from dpo_cli.training.quiet import quiet_trl
+from dpo_cli.training.trl_config import lora_config, trl_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+    from trl import DPOConfig
+
+    from dpo_cli.config import OptimizationConfig
+    from dpo_cli.events import OnEvent
+    from dpo_cli.models.generate import Message
+    from dpo_cli.models.locate import LocatedModel
+
+    Policy = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run gave.
+
+    Attributes:
+        steps: Optimizer steps taken.
+        seconds: Wall-clock seconds of the training loop.
+        metrics: TRL's figures of the last logged step.
+        history: One record a logged step or evaluation: "step" and TRL's figures.
+        engine: The forward pass that was used.
+        device: Where it ran.
+        dtype: Arithmetic it used.
+        peak_memory_bytes: Highest memory of the process.
+        stopped_early: Why the run was ended before its last step, and what was kept; else None.
+        warnings: What looked wrong on the way.
+        fallback_reason: Why the engine is not the one that was asked for; None when it is.
+        engine_forwards: Batches that the engine scored, of the policy and of the reference.
+        trl_forwards: Batches that went to TRL's forward although the engine was in place, by reason.
+    """
+
+    steps: int
+    seconds: float
+    metrics: dict[str, float]
+    history: list[dict[str, float]]
+    engine: str
+    device: str
+    dtype: str
+    peak_memory_bytes: int
+    stopped_early: str | None = None
+    warnings: list[Warned] = field(default_factory=list)
+    fallback_reason: str | None = None
+    engine_forwards: int = 0
+    trl_forwards: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures without the history, for `--json` and for the run's files."""
+        return {key: value for key, value in asdict(self).items() if key != "history"}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question that is put to the model some times in a run, and its longest answer in tokens."""
+
+    conversation: Sequence[Message]
+    max_new_tokens: int
+
+
+class Training:
+    """One training, from a loaded policy to a trained one.
+
+    Args:
+        policy: The model, in fp32 on its device, and its tokenizer.
+        located: Where the model came from.
+        config: The settings, the preset's included.
+        pairs: Preference pairs in TRL's layout.
+        eval_pairs: Held-out pairs in TRL's layout.
+        ref_model: Reference model; None takes the policy as it is before training.
+        probe: A question for the model while it trains.
+        preset: Those of the settings that came with the model, told when training begins.
+        on_event: Called with each event, see `dpo_cli.events`.
+
+    Attributes:
+        model: The policy; after `run`, the trained one.
+        tokenizer: Its tokenizer.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        located: LocatedModel,
+        config: OptimizationConfig,
+        pairs: Dataset | IterableDataset,
+        *,
+        eval_pairs: Dataset | None = None,
+        ref_model: PreTrainedModel | None = None,
+        probe: Probe | None = None,
+        preset: Mapping[str, Any] | None = None,
+        on_event: OnEvent = ignore,
+    ) -> None:
+        self.model, self.tokenizer = policy
+        self.device = str(self.model.device.type)
+        self.located, self.config, self.preset = located, config, dict(preset or {})
+        self.pairs, self.eval_pairs = pairs, eval_pairs
+        self.ref_model, self.probe, self.on_event = ref_model, probe, on_event
+
+    def run(self, folder: Path) -> TrainingResult:
+        """Train.
+
+        Args:
+            folder: Where checkpoints go; an existing one.
+
+        Raises:
+            OutputError: If the trained model could not be saved there; before anything is trained.
+            TrainingError: If memory or the disk runs out, or the loss is no number and no weights were kept.
+            ModelError: If the tokenizer cannot end the pairs.
+            ConfigError: If TRL refuses a setting.
+        """
+        keep_memory()
+        set_seed(self.config.seed)
+        require_end_token(self.located.name, self.tokenizer, self.pairs)
+        arguments = self._arguments(folder)
+        run = self._announcement(arguments)
+        alarms = Alarms(self.config.loss_type, beta=self.config.beta, scaled_loss=arguments.fp16)
+        collapse = CollapseCallback(self.on_event, alarms, folder, stop=self.config.stop_on_collapse)
+        events = EventCallback(collapse.listen, run)
+        adapters = self.config.lora_rank is not None
+        if not adapters:
+            self._try_saving(folder)
+        with collapse, out_of_memory_in_words(), disk_in_words("a checkpoint", folder), quiet_trl():
+            trainer = self._trainer(arguments, events, collapse)
+            if adapters:
+                self.model = trainer.model
+                self._try_saving(folder)
+            events.run = replace(run, engine=trainer.engine, note=_note(self.preset, trainer.fallback_reason))
+            collapse.watch_steps(trainer)
+            trainer.train()
+            seconds = time.perf_counter() - events.started
+            _say_handovers(trainer, collapse)
+            self.model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
+            stopped = collapse.restore(self.model)
+        last = next((h for h in reversed(events.history) if "loss" in h), {})
+        result = TrainingResult(
+            steps=trainer.state.global_step,
+            seconds=seconds,
+            metrics={k: v for k, v in last.items() if k != "step"},
+            history=events.history,
+            engine=trainer.engine,
+            device=self.device,
+            dtype=run.dtype,
+            peak_memory_bytes=peak_memory_bytes(self.device),
+            stopped_early=stopped,
+            warnings=collapse.warnings,
+            fallback_reason=trainer.fallback_reason,
+            engine_forwards=trainer.forwards.packed,
+            trl_forwards=dict(trainer.forwards.handed_over),
+        )
+        self.on_event(RunFinished(result.steps, seconds, result.metrics, stopped))
+        return result
+
+    def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        """Write the model or adapter in safetensors, and the tokenizer, into an existing folder.
+
+        Args:
+            folder: Where to.
+            tokenizer: One to write in place of the policy's own.
+
+        Raises:
+            TrainingError: If a weight is no number, or the disk refuses it.
+        """
+        if ruined := not_finite_weights(trained_parameters(self.model)):
+            raise TrainingError(
+                f"{ruined}; the weights are ruined and were not written",
+                hint="Lower --learning-rate, or use --dtype float32.",
+            )
+        shutil.rmtree(folder / TRIAL, ignore_errors=True)
+        with disk_in_words("the trained model", folder):
+            save_policy(self.model, tokenizer or self.tokenizer, self.located, folder)
+
+    def _try_saving(self, folder: Path) -> None:
+        """Save the policy before it is trained: what fails now would fail when hours of training are in it.
+
+        What was written stays until the trained model takes its room.
+        """
+        trained = sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
+        require_room(folder, trained * (3 if self.config.stop_on_collapse else 1), "weights")
+        (folder / TRIAL).mkdir()
+        try:
+            with disk_in_words("the model", folder):
+                save_policy(self.model, self.tokenizer, self.located, folder / TRIAL)
+        except TrainingError as error:
+            raise OutputError(error.message, hint=error.hint) from error
+
+    def _arguments(self, folder: Path) -> DPOConfig:
+        dtype = choose_dtype(
+            self.config.dtype, torch.device(self.device), parameters=self.model.num_parameters()
+        )
+        return trl_arguments(
+            self.config,
+            folder=folder,
+            autocast=str(dtype).removeprefix("torch."),
+            on_cpu=self.device == "cpu",
+            evaluate=self.eval_pairs is not None,
+            precompute=self._knows_references(),
+        )
+
+    def _knows_references(self) -> bool:
+        """Whether a pair's reference can be known before training.
+
+        A stream cannot be walked twice; where positions are scaled by the length of a batch, a row's score depends on
+        the rows beside it.
+        """
+        streamed = any(isinstance(pairs, IterableDataset) for pairs in (self.pairs, self.eval_pairs))
+        limit, longest = length_limit(self.model), self.config.max_length
+        return not streamed and (limit is None or longest <= limit)
+
+    def _announcement(self, arguments: DPOConfig) -> RunStarted:
+        return RunStarted(
+            total_steps=0,
+            pairs=getattr(self.pairs, "num_rows", 0),
+            pairs_per_step=self.config.per_device_train_batch_size * self.config.gradient_accumulation_steps,
+            engine=self.config.engine,
+            device=self.device,
+            dtype="bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else "float32",
+        )
+
+    def _trainer(
+        self, arguments: DPOConfig, events: EventCallback, collapse: CollapseCallback
+    ) -> SharedPrefixTrainer:
+        callbacks: list[TrainerCallback] = [events]
+        if self.probe is not None:
+            asked, longest = self.probe.conversation, min(64, self.probe.max_new_tokens)
+            callbacks.append(ProbeCallback(collapse.listen, self.tokenizer, asked, longest))
+        callbacks.append(collapse)  # after those whose events it judges
+        if "disable_dropout" not in self.config.trl:
+            for model in (self.model, self.ref_model):
+                if model is not None:
+                    disable_dropout_in_model(model)  # before new adapters come, which may have theirs on
+        evaluated = arguments.eval_strategy != "no" or arguments.eval_on_start
+        config = self.config
+        try:
+            trainer = SharedPrefixTrainer(
+                model=self.model,
+                ref_model=self.ref_model,
+                args=arguments,
+                train_dataset=self.pairs,
+                eval_dataset=self.eval_pairs if evaluated else None,
+                processing_class=self.tokenizer,
+                peft_config=lora_config(
+                    config.lora_rank,
+                    alpha=config.lora_alpha,
+                    dropout=config.lora_dropout,
+                    modules=config.lora_target_modules,
+                ),
+                callbacks=callbacks,
+                engine=config.engine,
+                on_reference=lambda done, total: self.on_event(
+                    Progress("reference log-probabilities", done, total)
+                ),
+                notice=lambda text: self.on_event(Warned("reference-cache", text, "", 0)),
+                on_handover=collapse.warn,
+            )
+        except (ValueError, NotImplementedError) as error:
+            if not _said_by_trl(error):
+                raise
+            raise ConfigError(f"TRL refuses these settings: {error}") from error
+        trainer.remove_callback(PrinterCallback)  # figures go out as events
+        return trainer
+
+
+def _said_by_trl(error: BaseException) -> bool:
+    """Whether TRL's constructor refused something, and not our engine, which it calls for the references."""
+    rooms = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    first = next((index for index, room in enumerate(rooms) if room.startswith("trl.")), None)
+    return first is not None and not any(room.startswith("dpo_cli.") for room in rooms[first:])
+
+
+def _say_handovers(trainer: SharedPrefixTrainer, collapse: CollapseCallback) -> None:
+    forwards = trainer.forwards
+    total = forwards.packed + forwards.handed_over.total()
+    for reason, count in forwards.handed_over.items():
+        collapse.warn(f"{count} of {total} forwards were TRL's own: {reason}.", trainer.state.global_step)
+
+
+def _note(preset: dict[str, Any], fallback_reason: str | None) -> str:
+    """What is worth saying when training begins: the preset, and why TRL's forward runs if it does."""
+    notes = []
+    if preset:
+        notes.append("preset of the model: " + ", ".join(f"{key} {value}" for key, value in preset.items()))
+    if fallback_reason:
+        notes.append(f"TRL's own forward runs: {fallback_reason}")
+    return "; ".join(notes)
