@@ -15,7 +15,7 @@ RESULTS = DOCS / "figures" / "engine-settings.json"
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
 
 SHORT = {
-    "noise": "random numbers in the model's own code", "dropout": "dropout", "NEFTune": "NEFTune noise",
+    "other noise": "random numbers in the model's own code", "dropout": "dropout", "NEFTune": "NEFTune noise",
     "activated LoRA": "activated LoRA", "prompt-learning": "prompt learning", "linear_attention": "recurrent layers",
     "attention interface": "attention outside of transformers' interface", "keywords": "attention that takes no keywords",
     "s_aux": "attention sinks", "position_ids": "a batch with position ids", "padded on the right": "padding on the left or within",

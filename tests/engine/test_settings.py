@@ -1,4 +1,4 @@
-"""The engine against TRL's own trainer in some 250 settings, and the table of them in docs/performance.md."""
+"""The engine against TRL's own trainer in some 280 settings, and the table of them in docs/performance.md."""
 
 import json
 import re
