@@ -18,7 +18,7 @@ HIDDEN = "***"
 """What is printed in place of a secret."""
 
 _SECRET_WORDS = frozenset({
-    "password", "passwd", "passphrase", "pwd", "secret", "secrets", "credential", "credentials", "apikey", "bearer",
+    "password", "passwd", "passphrase", "secret", "secrets", "credential", "credentials", "apikey", "bearer",
 })  # fmt: skip
 _KEYS_THAT_ARE_SECRET = frozenset(
     {"api", "access", "private", "secret", "account", "auth", "license", "signing"}
@@ -172,9 +172,13 @@ def _without_value(found: re.Match[str]) -> str:
 
 
 def _environment_secrets() -> list[str]:
-    """Values of the environment that are secret; short ones would blot out harmless text. Longest first."""
+    """Values of the environment that are secret, longest first; short ones and paths would blot out harmless text."""
     least = 8
-    values = {value for name, value in os.environ.items() if len(value) >= least and is_secret_name(name)}
+    values = {
+        value
+        for name, value in os.environ.items()
+        if len(value) >= least and is_secret_name(name) and not os.path.exists(value)  # noqa: PTH110 - Path.exists fails on what is too long
+    }
     return sorted(values, key=len, reverse=True)
 
 

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, StringConstraints, field_validator, model_v
 
 from dpo_cli.characters import acts
 from dpo_cli.config.settings import (
+    MOST,
+    MOST_AT_ONCE,
     DataConfig,
     GenerationConfig,
     LoadingConfig,
@@ -89,10 +91,10 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
         "Identity",
     )
     max_samples: int | None = setting(
-        None, "Ask at most this many questions for pairs.", "Identity", ge=1, basic=True
+        None, "Ask at most this many questions for pairs.", "Identity", ge=1, le=MOST, basic=True
     )
     samples_per_question: int = setting(
-        1, "Answers per question; more than one is sampled.", "Identity", ge=1
+        1, "Answers per question; more than one is sampled.", "Identity", ge=1, le=MOST
     )
     temperature: float = setting(0.7, "Temperature of sampled answers.", "Identity", gt=0, le=5)
     answer_template: Text | None = setting(
@@ -102,7 +104,7 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
         False, "Leave the old name in the chat template where it stands there.", "Identity"
     )
     min_pairs: int = setting(
-        8, "Stop before training when fewer pairs than this could be made.", "Identity", ge=1
+        8, "Stop before training when fewer pairs than this could be made.", "Identity", ge=1, le=MOST
     )
     stop_on_collapse: bool = setting(
         True, "End the run when the model is being ruined, and keep the best checkpoint.", "Output"
@@ -188,7 +190,11 @@ class CompareConfig(IdentityVerdict, GenerationConfig, LoadingConfig):
         0.2, "Beta of the implicit reward; higher stays closer to the reference.", "Questions", gt=0
     )
     max_length: int = setting(
-        1024, "Longest pair, in tokens; that of the run that wrote --after unless given.", "Questions", ge=2
+        1024,
+        "Longest pair, in tokens; that of the run that wrote --after unless given.",
+        "Questions",
+        ge=2,
+        le=MOST,
     )
     html: Text | None = setting(None, "Write report.html to this file.", "Output", basic=True)
 
@@ -202,7 +208,12 @@ class CheckConfig(DataConfig, ModelConfig):
         None, "File, folder or hub id of preference pairs.", "Data", flag="argument", basic=True
     )
     max_length: int = setting(
-        1024, "Longest prompt plus completion, in tokens; what is beyond is cut.", "Data", ge=2, basic=True
+        1024,
+        "Longest prompt plus completion, in tokens; what is beyond is cut.",
+        "Data",
+        ge=2,
+        le=MOST,
+        basic=True,
     )
     truncation_mode: TruncationMode = setting("keep_start", "Which end of a long pair is kept.", "Data")
 
@@ -225,13 +236,17 @@ class BenchConfig(ModelConfig):
         basic=True,
     )
     pairs: int = setting(
-        20, "Pairs that each engine trains on in a repetition.", "Measurement", ge=1, basic=True
+        20, "Pairs that each engine trains on in a repetition.", "Measurement", ge=1, le=MOST, basic=True
     )
-    repetitions: int = setting(3, "Alternations of the two engines.", "Measurement", ge=1, basic=True)
-    per_device_train_batch_size: int = setting(4, "Pairs in one forward pass.", "Measurement", ge=1)
-    max_length: int = setting(1024, "Longest pair, in tokens.", "Measurement", ge=2)
+    repetitions: int = setting(
+        3, "Alternations of the two engines.", "Measurement", ge=1, le=MOST, basic=True
+    )
+    per_device_train_batch_size: int = setting(
+        4, "Pairs in one forward pass.", "Measurement", ge=1, le=MOST_AT_ONCE
+    )
+    max_length: int = setting(1024, "Longest pair, in tokens.", "Measurement", ge=2, le=MOST)
     lora_rank: int | None = setting(
-        None, "Measure LoRA adapters of this rank.", "Measurement", ge=1, basic=True
+        None, "Measure LoRA adapters of this rank.", "Measurement", ge=1, le=MOST, basic=True
     )
     as_installed: bool = setting(
         False, "Measure TRL with its own precision, checkpointing and allocator too.", "Measurement"

@@ -8,9 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, cast
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from dpo_cli.config.trl_table import check_trl_table
+from dpo_cli.config.effects import without_effect
+from dpo_cli.config.trl_table import check_optimizer, check_trl_table
 from dpo_cli.redaction import find_secret
 
 if TYPE_CHECKING:
@@ -28,6 +37,10 @@ LossType = Literal[
     "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 ]  # fmt: skip
 Losses = Annotated[tuple[LossType, ...], Field(strict=False, min_length=1)]
+MOST = 2**31 - 1
+"""Largest count of steps, rows or tokens: beyond it torch and tokenizers overflow."""
+MOST_AT_ONCE = 2**20
+"""Largest batch: a list of that many places is made before the first pair is read."""
 TruncationMode = Literal["keep_start", "keep_end"]
 
 
@@ -87,6 +100,16 @@ def setting_of(field: FieldInfo) -> Declared:
     return cast("Declared", field.json_schema_extra)
 
 
+def recorded(info: ValidationInfo) -> bool:
+    """Whether settings of a run that has been are read: what they asked for is done, or was without effect."""
+    return bool((info.context or {}).get("recorded"))
+
+
+def of_preset(info: ValidationInfo) -> frozenset[str]:
+    """Which of the settings come from the model's preset."""
+    return frozenset((info.context or {}).get("preset", ()))
+
+
 class Settings(BaseModel):
     """What all settings share: frozen, no unknown keys, strict types, no NaN or infinity."""
 
@@ -100,6 +123,12 @@ class Settings(BaseModel):
         use_attribute_docstrings=False,
     )
     command: ClassVar[str] = ""
+
+    @model_validator(mode="after")
+    def _everything_counts(self, info: ValidationInfo) -> Settings:
+        if not recorded(info) and (lines := without_effect(self, of_preset(info))):
+            raise ValueError("\n".join(lines))
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -175,7 +204,7 @@ class DataConfig(Settings):
         lt=1,
         basic=True,
     )
-    max_samples: int | None = setting(None, "Read at most this many rows.", "Data", ge=1, basic=True)
+    max_samples: int | None = setting(None, "Read at most this many rows.", "Data", ge=1, le=MOST, basic=True)
     streaming: bool = setting(
         False, "Read row by row while training, for data larger than memory (needs --max-steps).", "Data"
     )
@@ -186,7 +215,11 @@ class DataConfig(Settings):
         ge=0,
     )
     assay_partners: int = setting(
-        4, "With --format assay: at most this many pairs in which a sequence is the chosen one.", "Data", ge=1
+        4,
+        "With --format assay: at most this many pairs in which a sequence is the chosen one.",
+        "Data",
+        ge=1,
+        le=MOST,
     )
     strict: bool = setting(False, "Any dropped row is an error.", "Data")
     allow_drops: bool = setting(False, "Train even when more than a tenth of the rows was dropped.", "Data")
@@ -220,9 +253,11 @@ class GenerationConfig(Settings):
         "Questions",
     )
     max_new_tokens: int = setting(
-        128, "Longest answer, in tokens; a longer one counts as cut off.", "Questions", ge=1
+        128, "Longest answer, in tokens; a longer one counts as cut off.", "Questions", ge=1, le=MOST
     )
-    generation_batch_size: int = setting(32, "Questions answered at once.", "Questions", ge=1)
+    generation_batch_size: int = setting(
+        32, "Questions answered at once.", "Questions", ge=1, le=MOST_AT_ONCE
+    )
 
 
 class OptimizationConfig(ModelConfig):
@@ -251,17 +286,39 @@ class OptimizationConfig(ModelConfig):
     discopop_tau: float = setting(0.05, "Temperature of the discopop loss.", "Loss", gt=0)
 
     learning_rate: float = setting(5e-5, "Peak learning rate.", "Optimizer", gt=0, le=1, basic=True)
-    num_train_epochs: int = setting(1, "Passes over the pairs.", "Optimizer", ge=1, basic=True)
-    max_steps: int | None = setting(
-        None, "Stop after this many optimizer steps.", "Optimizer", ge=1, basic=True
+    num_train_epochs: float = setting(
+        1, "Passes over the pairs, or a fraction of one.", "Optimizer", gt=0, le=MOST, basic=True
     )
-    per_device_train_batch_size: int = setting(1, "Pairs in one forward pass.", "Optimizer", ge=1, basic=True)
-    per_device_eval_batch_size: int = setting(8, "Pairs in one evaluation pass.", "Optimizer", ge=1)
-    gradient_accumulation_steps: int = setting(8, "Forward passes per optimizer step.", "Optimizer", ge=1)
+    max_steps: int | None = setting(
+        None, "Stop after this many optimizer steps.", "Optimizer", ge=1, le=MOST, basic=True
+    )
+    per_device_train_batch_size: int = setting(
+        1, "Pairs in one forward pass.", "Optimizer", ge=1, le=MOST_AT_ONCE, basic=True
+    )
+    per_device_eval_batch_size: int = setting(
+        8, "Pairs in one evaluation pass.", "Optimizer", ge=1, le=MOST_AT_ONCE
+    )
+    gradient_accumulation_steps: int = setting(
+        8, "Forward passes per optimizer step.", "Optimizer", ge=1, le=MOST
+    )
     lr_scheduler_type: Literal[
-        "linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"
-    ] = setting("linear", "Shape of the learning rate after the warm-up.", "Optimizer")
-    warmup_steps: int = setting(0, "Steps over which the learning rate rises.", "Optimizer", ge=0)
+        "linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_restarts",
+        "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay", "reduce_lr_on_plateau", "greedy",
+    ] = setting("linear", "Shape of the learning rate after the warm-up.", "Optimizer")  # fmt: skip
+    warmup_steps: float = setting(
+        0,
+        "Steps over which the learning rate rises; below 1 a share of all steps.",
+        "Optimizer",
+        ge=0,
+        le=MOST,
+    )
+    warmup_ratio: float | None = setting(
+        None,
+        "Share of all steps over which the learning rate rises, in place of --warmup-steps.",
+        "Optimizer",
+        ge=0,
+        lt=1,
+    )
     optim: Text = setting("adamw_torch", "Optimizer, by transformers' name.", "Optimizer")
     weight_decay: float = setting(0.0, "Decoupled weight decay.", "Optimizer", ge=0)
     max_grad_norm: float = setting(1.0, "Gradients are scaled down to this norm.", "Optimizer", gt=0)
@@ -273,6 +330,7 @@ class OptimizationConfig(ModelConfig):
         "Longest prompt plus completion, in tokens; what is beyond is cut.",
         "Optimizer",
         ge=2,
+        le=MOST,
         basic=True,
     )
     truncation_mode: TruncationMode = setting("keep_start", "Which end of a long pair is kept.", "Optimizer")
@@ -284,7 +342,7 @@ class OptimizationConfig(ModelConfig):
     )
 
     lora_rank: int | None = setting(
-        None, "Train LoRA adapters of this rank, not all weights.", "LoRA", ge=1, basic=True
+        None, "Train LoRA adapters of this rank, not all weights.", "LoRA", ge=1, le=MOST, basic=True
     )
     lora_alpha: float | None = setting(None, "LoRA scale; twice the rank unless given.", "LoRA", gt=0)
     lora_dropout: float = setting(0.0, "Dropout in the adapters.", "LoRA", ge=0, lt=1)
@@ -298,12 +356,14 @@ class OptimizationConfig(ModelConfig):
         basic=True,
     )
     overwrite: bool = setting(False, "Replace the output folder of an earlier dpo run.", "Output", basic=True)
-    logging_steps: int = setting(2, "Steps between two lines of figures.", "Output", ge=1)
+    logging_steps: int = setting(2, "Steps between two lines of figures.", "Output", ge=1, le=MOST)
     eval_steps: int | None = setting(
-        None, "Steps between two evaluations on the held-out pairs.", "Output", ge=1
+        None, "Steps between two evaluations on the held-out pairs.", "Output", ge=1, le=MOST
     )
-    save_steps: int | None = setting(None, "Steps between two checkpoints.", "Output", ge=1, basic=True)
-    save_total_limit: int = setting(2, "Checkpoints that are kept.", "Output", ge=1)
+    save_steps: int | None = setting(
+        None, "Steps between two checkpoints.", "Output", ge=1, le=MOST, basic=True
+    )
+    save_total_limit: int = setting(2, "Checkpoints that are kept.", "Output", ge=1, le=MOST)
     stop_on_collapse: bool = setting(
         False, "End the run when the model is being ruined, and keep the best checkpoint.", "Output"
     )
@@ -321,6 +381,22 @@ class OptimizationConfig(ModelConfig):
     @classmethod
     def _known_to_trl(cls, table: dict[str, Any]) -> dict[str, Any]:
         return check_trl_table(table, taken=frozenset(cls.model_fields))
+
+    @field_validator("optim")
+    @classmethod
+    def _is_installed(cls, name: str, info: ValidationInfo) -> str:
+        return name if recorded(info) else check_optimizer(name)
+
+    @model_validator(mode="after")
+    def _one_warmup(self, info: ValidationInfo) -> OptimizationConfig:
+        if self.warmup_steps > 1 and self.warmup_steps != int(self.warmup_steps):
+            msg = f"warmup_steps: must be whole steps, or a share below 1, not {self.warmup_steps}"
+            raise ValueError(msg)
+        given = self.model_fields_set - of_preset(info)
+        if self.warmup_ratio is not None and self.warmup_steps and "warmup_steps" in given:
+            msg = "warmup_ratio: given besides warmup_steps; the warm-up is said by one of them"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _losses_and_weights(self) -> OptimizationConfig:

@@ -31,7 +31,9 @@ def flag_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def load_settings(cls: type[S], flags: Mapping[str, Any], file: str | None = None) -> S:
+def load_settings(
+    cls: type[S], flags: Mapping[str, Any], file: str | None = None, *, recorded: bool = False
+) -> S:
     """Build the settings of a command from flags and a file.
 
     Args:
@@ -39,6 +41,7 @@ def load_settings(cls: type[S], flags: Mapping[str, Any], file: str | None = Non
         flags: Field name to what stood on the command line (strings, booleans, lists of strings);
             None and empty lists mean "not given".
         file: Path of a TOML or YAML file whose top-level keys are field names.
+        recorded: Whether they are those of a run that has been, of which nothing is asked any more.
 
     Raises:
         ConfigError: One line for each mistake, with its source.
@@ -60,7 +63,7 @@ def load_settings(cls: type[S], flags: Mapping[str, Any], file: str | None = Non
         except (ValidationError, ValueError) as error:
             problems[key] = f"{flag_name(key)}: {_first_message(error)}"
             merged.pop(key, None)
-    return _validate(cls, merged, source, problems)
+    return _validate(cls, merged, source, problems, {"recorded": recorded})
 
 
 def settings_from(cls: type[S], keywords: Mapping[str, Any]) -> S:
@@ -91,7 +94,7 @@ def apply_preset(config: S, preset: Mapping[str, Any], origin: str) -> tuple[S, 
         return config, {}
     given = {key: getattr(config, key) for key in config.model_fields_set}
     source = {key: f"{origin}: {key}" for key in used} | {key: key for key in given}
-    return _validate(type(config), {**used, **given}, source, {}), used
+    return _validate(type(config), {**used, **given}, source, {}, {"preset": used.keys()}), used
 
 
 def to_toml(config: Settings, comment: str) -> str:
@@ -146,18 +149,24 @@ def _unknown_keys_out(
     return known
 
 
-def _validate(cls: type[S], merged: dict[str, Any], source: Mapping[str, str], problems: dict[str, str]) -> S:
+def _validate(
+    cls: type[S],
+    merged: dict[str, Any],
+    source: Mapping[str, str],
+    problems: dict[str, str],
+    context: dict[str, Any] | None = None,
+) -> S:
     for key in list(merged):
         if secret := find_secret(merged[key], key):
             problems[key] = f"{source.get(key, key)}: {secret.sentence()}"
             del merged[key]
     try:
-        config = cls.model_validate(merged)
+        config = cls.model_validate(merged, context=context)
     except ValidationError as error:
         for detail in error.errors():
-            key, message = _key_and_message(detail)
-            where = source.get(key, flag_name(key) if key in cls.model_fields else key)
-            problems.setdefault(key, f"{where}: {message}")
+            for key, message in _keys_and_messages(detail):
+                where = source.get(key, flag_name(key) if key in cls.model_fields else key)
+                problems.setdefault(key, f"{where}: {message}")
     if problems:
         raise ConfigError(
             "\n".join(problems.values()), hint=f"See `dpo {cls.command} --help`." if cls.command else ""
@@ -165,13 +174,12 @@ def _validate(cls: type[S], merged: dict[str, Any], source: Mapping[str, str], p
     return config
 
 
-def _key_and_message(detail: ErrorDetails) -> tuple[str, str]:
+def _keys_and_messages(detail: ErrorDetails) -> list[tuple[str, str]]:
     if detail["loc"]:
-        return str(detail["loc"][0]), _message(detail)
-    key, _, message = _message(detail).partition(
-        ": "
-    )  # a check over several fields names its field, see settings.py
-    return key, message
+        return [(str(detail["loc"][0]), _message(detail))]
+    # A check over several fields names its field in each line, see settings.py and effects.py.
+    lines = _message(detail).splitlines()
+    return [(key, message) for key, _, message in (line.partition(": ") for line in lines)]
 
 
 def _first_message(error: ValidationError | ValueError) -> str:

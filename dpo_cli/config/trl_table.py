@@ -21,6 +21,7 @@ _SOURCES = (
 
 _NOT_RESUMED = "a run is not resumed, it begins anew"
 _BY_SCRIPTS = "only the scripts of transformers read it"
+_NOT_SENT = "dpo sends nothing; upload the output folder with `hf upload`"
 _WITHOUT_EFFECT = {
     "resume_from_checkpoint": _NOT_RESUMED,
     "restore_callback_states_from_checkpoint": _NOT_RESUMED,
@@ -29,6 +30,12 @@ _WITHOUT_EFFECT = {
     "do_eval": _BY_SCRIPTS,
     "do_predict": _BY_SCRIPTS,
     "model_init_kwargs": "dpo loads the model, see --dtype, --device and --trust-remote-code",
+    "push_to_hub": _NOT_SENT,
+    "hub_model_id": _NOT_SENT,
+    "hub_strategy": _NOT_SENT,
+    "hub_private_repo": _NOT_SENT,
+    "hub_always_push": _NOT_SENT,
+    "hub_revision": _NOT_SENT,
     "padding_free": "TRL has switched it off",
     "label_smoothing_factor": "DPO does not read it, see --label-smoothing",
 }
@@ -41,6 +48,51 @@ def _package_folder(package: str) -> Path:
         msg = f"{package} is not installed"
         raise ModuleNotFoundError(msg)
     return Path(spec.origin).parent
+
+
+_PACKAGES = (
+    ("galore_", "galore_torch"), ("apollo_", "apollo_torch"), ("lomo", "lomo_optim"), ("adalomo", "lomo_optim"),
+    ("grokadamw", "grokadamw"), ("schedule_free_", "schedulefree"), ("stable_adamw", "optimi"),
+    ("adamw_torch_4bit", "torchao"), ("adamw_torch_8bit", "torchao"), ("adamw_torch_xla", "torch_xla"),
+    ("adamw_torch_npu_fused", "torch_npu"), ("adamw_anyprecision", "torchdistx"), ("paged_", "bitsandbytes"),
+    ("ademamix", "bitsandbytes"), ("lion_", "bitsandbytes"), ("rmsprop_bnb", "bitsandbytes"),
+    ("adamw_bnb_8bit", "bitsandbytes"), ("adamw_8bit", "bitsandbytes"),
+)  # fmt: skip
+"""How the name of an optimizer begins, and the package that it comes from; the first that fits counts."""
+
+
+@cache
+def optimizers() -> tuple[str, ...]:
+    """Names of the optimizers of the installed transformers, read from its source."""
+    tree = ast.parse((_package_folder("transformers") / "training_args.py").read_text(encoding="utf-8"))
+    node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "OptimizerNames")
+    values = [n.value for n in node.body if isinstance(n, ast.Assign)]
+    return tuple(str(value.value) for value in values if isinstance(value, ast.Constant))
+
+
+def check_optimizer(name: str) -> str:
+    """Return the name of an optimizer that can be used here.
+
+    Raises:
+        ValueError: If transformers does not know it, or its package is not installed.
+    """
+    if name == "adamw_torch":
+        return name
+    if name not in optimizers():
+        near = difflib.get_close_matches(name, optimizers(), n=1)
+        msg = f"{name} is not an optimizer of transformers" + (f", did you mean {near[0]}?" if near else "")
+        raise ValueError(msg)
+    package = next((package for start, package in _PACKAGES if name.startswith(start)), None)
+    if package is not None and find_spec(package) is None:
+        msg = f"{name} needs {package}, which is not installed: pip install {_DISTRIBUTIONS.get(package, package)}"
+        raise ValueError(msg)
+    return name
+
+
+_DISTRIBUTIONS = {
+    "galore_torch": "galore-torch", "apollo_torch": "apollo-torch", "lomo_optim": "lomo-optim", "optimi": "torch-optimi",
+}  # fmt: skip
+"""Packages that are installed by another name."""
 
 
 @cache

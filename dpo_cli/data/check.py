@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class DataReport:
     """What was found.
 
     Attributes:
@@ -62,7 +62,7 @@ class CheckResult:
         return content
 
 
-def conclude(
+def build_report(
     inspector: Inspector,
     *,
     layout: Format,
@@ -70,7 +70,7 @@ def conclude(
     tables: Sequence[AssayAccounting],
     problem: DpoError | None,
     data: DataConfig,
-) -> CheckResult:
+) -> DataReport:
     """The result of an inspection, after all pairs have been seen.
 
     Args:
@@ -89,7 +89,7 @@ def conclude(
         )
     for part in (*(table.rows for table in tables), *accountings):
         problem = problem or part.verdict(strict=data.strict, allow_drops=data.allow_drops)
-    return CheckResult(
+    return DataReport(
         dataset=accountings[0].source,
         format=ASSAY if tables else layout.name,
         title=ASSAY_TITLE if tables else layout.title,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_cli.data.arrow import PairTable
 from dpo_cli.data.pairs import fingerprint
-from dpo_cli.data.scan import Walk
+from dpo_cli.data.scan import Scan
 from dpo_cli.errors import DataError, TrainingError
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ class ReadPairs:
 
     Attributes:
         reader: To read it again, for a stream.
-        walk: Has read it.
+        scan: Has read it.
         held: Its kept pairs; None when they are streamed, or only looked at.
         prompts: Fingerprints of the kept pairs' prompts, where a split needs them.
     """
 
     reader: PairReader
-    walk: Walk
+    scan: Scan
     held: Dataset | None
     prompts: array[int]
 
@@ -45,9 +45,9 @@ class ReadPairs:
     ) -> tuple[Dataset | IterableDataset, int]:
         """The pairs of one side of a split, and how many they are."""
         sides = [split.side(prompt) for prompt in self.prompts] if split is not None else None
-        count = self.walk.accounting.kept if sides is None else sum(side is held_out for side in sides)
+        count = self.scan.accounting.kept if sides is None else sum(side is held_out for side in sides)
         if self.held is None:
-            return _stream(self.reader, self.walk.accounting, split, held_out=held_out), count
+            return _stream(self.reader, self.scan.accounting, split, held_out=held_out), count
         if sides is None:
             return self.held, count
         return self.held.select([row for row, side in enumerate(sides) if side is held_out]), count
@@ -76,10 +76,10 @@ def read_pairs(
         hash_prompts: Keep the fingerprints of their prompts.
         inspector: Sees every kept pair.
     """
-    walk = Walk(reader, tokenizer, on_event=on_event, stage=stage)
+    scan = Scan(reader, tokenizer, on_event=on_event, stage=stage)
     table = PairTable()
     prompts = array("Q")
-    for kept in walk:
+    for kept in scan:
         if keep:
             table.add(kept.pair, kept.tokens if keep_ids else None)
         if hash_prompts:
@@ -87,8 +87,8 @@ def read_pairs(
         if inspector is not None:
             inspector.see(kept)
     # Without a pair there is no table: what the accounting has to say about it comes first.
-    held = table.dataset() if keep and walk.accounting.kept else None
-    return ReadPairs(reader, walk, held, prompts)
+    held = table.dataset() if keep and scan.accounting.kept else None
+    return ReadPairs(reader, scan, held, prompts)
 
 
 def _stream(

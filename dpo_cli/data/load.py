@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 from dpo_cli.config import DataConfig, Truncation, settings_from
 from dpo_cli.data.assay import ASSAY, AssayAccounting, read_assay
 from dpo_cli.data.audit.inspection import Inspector
-from dpo_cli.data.check import CheckResult, conclude
+from dpo_cli.data.check import DataReport, build_report
 from dpo_cli.data.kept import ReadPairs, read_pairs
 from dpo_cli.data.reader import Columns, PairReader
 from dpo_cli.data.sources.locate import locate
-from dpo_cli.data.sources.saved import Held
+from dpo_cli.data.sources.saved import DatasetSource
 from dpo_cli.data.split import split_by_prompt
 from dpo_cli.data.tokens.tokenizer import PairTokenizer, missing_template
 from dpo_cli.errors import ConfigError
@@ -56,7 +56,7 @@ class LoadedPairs:
     format: str
     train_pairs: int
     eval_pairs: int
-    check: CheckResult | None = None
+    check: DataReport | None = None
     assays: tuple[AssayAccounting, ...] = ()
 
     def summary(self) -> list[str]:
@@ -130,7 +130,7 @@ def check_pairs(
     truncation: Truncation = _UNCUT,
     *,
     on_event: OnEvent = ignore,
-) -> CheckResult:
+) -> DataReport:
     """Read a data set as training would, and say what is wrong with it: `open_pairs(...).check(...)`."""
     return open_pairs(data).check(tokenizer, truncation, on_event=on_event)
 
@@ -178,7 +178,10 @@ def _open_tables(
         tables.append(other.accounting)
         held = other.train
     readers = [
-        PairReader(Held(table.rows.source, pairs, f"the pairs of {table.rows.source}"), layout="trl-standard")
+        PairReader(
+            DatasetSource(table.rows.source, pairs, f"the pairs of {table.rows.source}"),
+            layout="trl-standard",
+        )
         for table, pairs in ((tables[0], made.train), (tables[-1], held))
         if pairs is not None
     ]
@@ -231,7 +234,7 @@ class OpenPairs:
         keep = not self.data.streaming
         heldout = self._read_heldout(tokens, on_event, keep=keep, keep_ids=keep_ids, hash_prompts=inspect)
         if heldout is not None:
-            self._refuse(heldout.walk.accounting)
+            self._refuse(heldout.scan.accounting)
         inspector = Inspector(tokens, _prompts_of(heldout)) if inspect else None
         train = read_pairs(
             self.train,
@@ -242,7 +245,7 @@ class OpenPairs:
             hash_prompts=bool(self.fraction),
             inspector=inspector,
         )
-        self._refuse(train.walk.accounting)
+        self._refuse(train.scan.accounting)
         split = split_by_prompt(train.prompts, self.fraction) if self.fraction else None
         eval_set, eval_pairs = None, 0
         if heldout is not None:
@@ -253,12 +256,12 @@ class OpenPairs:
         return LoadedPairs(
             train=train_set,
             eval=eval_set,
-            accounting=train.walk.accounting,
-            eval_accounting=heldout.walk.accounting if heldout is not None else None,
+            accounting=train.scan.accounting,
+            eval_accounting=heldout.scan.accounting if heldout is not None else None,
             format=self.format,
             train_pairs=train_pairs,
             eval_pairs=eval_pairs,
-            check=self._conclude(inspector, train, heldout, None) if inspector is not None else None,
+            check=self._report(inspector, train, heldout, None) if inspector is not None else None,
             assays=self.assays,
         )
 
@@ -268,7 +271,7 @@ class OpenPairs:
         truncation: Truncation = _UNCUT,
         *,
         on_event: OnEvent = ignore,
-    ) -> CheckResult:
+    ) -> DataReport:
         """Read the pairs as training would, and say what is wrong with them.
 
         Memory does not grow with the size of the data, but for some 40 bytes a row.
@@ -294,7 +297,7 @@ class OpenPairs:
         heldout = self._read_heldout(tokens, on_event, hash_prompts=True)
         inspector = Inspector(tokens, _prompts_of(heldout))
         train = read_pairs(self.train, tokens, on_event, inspector=inspector)
-        return self._conclude(inspector, train, heldout, problem)
+        return self._report(inspector, train, heldout, problem)
 
     @property
     def format(self) -> str:
@@ -328,14 +331,14 @@ class OpenPairs:
             if error := accounting.verdict(strict=self.data.strict, allow_drops=self.data.allow_drops):
                 raise error
 
-    def _conclude(
+    def _report(
         self, inspector: Inspector, train: ReadPairs, heldout: ReadPairs | None, problem: DpoError | None
-    ) -> CheckResult:
+    ) -> DataReport:
         parts = (train, heldout) if heldout is not None else (train,)
-        accountings = [part.walk.accounting for part in parts]
-        return conclude(
+        accountings = [part.scan.accounting for part in parts]
+        return build_report(
             inspector,
-            layout=train.walk.format,
+            layout=train.scan.format,
             accountings=accountings,
             tables=self.assays,
             problem=problem,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from dpo_cli.data.accounting import Accounting
 from dpo_cli.data.pairs import UNREADABLE, RowProblem, odd_roles, plain
-from dpo_cli.data.tokens.tokenizer import Kept
+from dpo_cli.data.tokens.tokenizer import UsablePair
 from dpo_cli.events import OnEvent, Progress, ignore
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _CHARACTERS: Final = 1 << 22
 """Rows and characters that are tokenised together, at most."""
 
 
-class Walk:
+class Scan:
     """Iterate once to get the kept pairs; `accounting` is complete when the iteration is.
 
     Args:
@@ -51,7 +51,7 @@ class Walk:
         self.format = reader.format
         self.accounting = Accounting(reader.source.name, reader.format.name)
 
-    def __iter__(self) -> Iterator[Kept]:
+    def __iter__(self) -> Iterator[UsablePair]:
         """The kept pairs, in order."""
         for batch, tokenized in self._tokenized(self._batches()):
             yield from self._judge(batch, tokenized)
@@ -76,7 +76,7 @@ class Walk:
             if waiting is not None:
                 yield waiting[0], waiting[1].result()
 
-    def _judge(self, batch: _Batch, found: list[TokenizedPair | RowProblem] | None) -> Iterator[Kept]:
+    def _judge(self, batch: _Batch, found: list[TokenizedPair | RowProblem] | None) -> Iterator[UsablePair]:
         count = self.accounting
         tokenized = iter(found or ())
         for row in batch:
@@ -93,7 +93,7 @@ class Walk:
                 odd = odd_roles(row.pair.prompt, row.pair.chosen, row.pair.rejected)
                 if odd is not None:
                     count.mark_odd(row.number, row.raw, odd)
-            yield Kept(row.number, row.pair, tokens)
+            yield UsablePair(row.number, row.pair, tokens)
 
     def _tokens(
         self, found: TokenizedPair | RowProblem, tokenizer: PairTokenizer

@@ -11,6 +11,7 @@ key leaves out `ld_alpha` and truncation.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,11 @@ class SharedPrefixTrainer(DPOTrainer):
         self._engine_decided = False
         super().__init__(*args, **kwargs)
         self._decide_engine()
+
+    def _send_telemetry(self) -> None:
+        """Send nothing: TRL would tell its hub the model's kind, the device and library versions, unless it is asked to."""
+        if os.environ.get("HF_HUB_DISABLE_TELEMETRY", "").lower() in {"0", "false", "no", "off"}:
+            super()._send_telemetry()
 
     def _prepare_dataset(self, dataset: Any, *arguments: Any, **named: Any) -> Any:
         """TRL's tokenized rows; pairs that have their ids already are such rows."""

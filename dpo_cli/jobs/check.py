@@ -11,10 +11,10 @@ from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
 
 if TYPE_CHECKING:
-    from dpo_cli.data.check import CheckResult
+    from dpo_cli.data.check import DataReport
 
 
-def check(config: CheckConfig, on_event: OnEvent = ignore) -> CheckResult:
+def check(config: CheckConfig, on_event: OnEvent = ignore) -> DataReport:
     """Read a data set as training would, and say what is wrong with it.
 
     Args:

@@ -65,9 +65,9 @@ def recorded_run(model: str) -> Run | None:
     except (OSError, UnicodeDecodeError):
         return None
     if first == f"{MARK} {DPOTrainingConfig.command}.":
-        return load_settings(DPOTrainingConfig, {}, str(file))
+        return load_settings(DPOTrainingConfig, {}, str(file), recorded=True)
     if first == f"{MARK} {IdentityShiftConfig.command}.":
-        return load_settings(IdentityShiftConfig, {}, str(file))
+        return load_settings(IdentityShiftConfig, {}, str(file), recorded=True)
     return None
 
 

@@ -15,8 +15,7 @@ from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, locate_model, model_folders, read_preset
 from dpo_cli.redaction import redact
 from dpo_cli.run_folder import OutputFolder, disk_in_words, history_text, write_file
-from dpo_cli.training.one_process import refuse_several_processes
-from dpo_cli.training.trackers import require_trackers
+from dpo_cli.training.preflight import preflight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -139,6 +138,13 @@ class Run(Generic[C]):
         self.stages.on_event(Noted(f"failed after training, {problem}"))
 
 
+def evaluates(config: DPOTrainingConfig | IdentityShiftConfig) -> bool:
+    """Whether pairs are held out while training; the pairs that ship bring theirs, a new name has none."""
+    if isinstance(config, IdentityShiftConfig):
+        return False
+    return config.dataset is None or config.eval_dataset is not None or config.eval_fraction > 0
+
+
 def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iterable[str | None]]) -> Run[C]:
     """Check everything that can be checked before libraries are loaded.
 
@@ -151,8 +157,7 @@ def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iter
     Raises:
         UserError: If a setting, the model or the output folder is wrong; nothing has been written then.
     """
-    refuse_several_processes()
-    require_trackers(config.report_to)
+    preflight(config, evaluate=evaluates(config))
     located = locate_model(config.model, revision=config.model_revision)
     preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
     config, used = apply_preset(config, preset, origin)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dpo_cli.data.audit.findings import Finding
-    from dpo_cli.data.check import CheckResult
+    from dpo_cli.data.check import DataReport
     from dpo_cli.data.tokens.view import Kind, Span
 
 _STYLES: Final[dict[Kind, str]] = {
@@ -32,7 +32,7 @@ _BAR: Final = 40
 _TOKENS_SHOWN: Final = 160
 
 
-def show_check(result: CheckResult, *, as_json: bool = False, console: Console | None = None) -> None:
+def show_check(result: DataReport, *, as_json: bool = False, console: Console | None = None) -> None:
     """Print the result of `dpo check`.
 
     Raises:
@@ -51,7 +51,7 @@ def show_check(result: CheckResult, *, as_json: bool = False, console: Console |
         raise result.problem
 
 
-def _show_rows(result: CheckResult, console: Console) -> None:
+def _show_rows(result: DataReport, console: Console) -> None:
     console.print(Text.assemble(("Format: ", "dim"), (result.title, "bold"), f" ({result.format})"))
     for table in result.assays:
         rows = table.rows
@@ -141,7 +141,7 @@ def _bar(count: int, most: int, width: int) -> str:
     return "#" * size if size or not count else "."
 
 
-def _show_view(result: CheckResult, console: Console) -> None:
+def _show_view(result: DataReport, console: Console) -> None:
     view = result.view
     if view is None:
         return

@@ -16,9 +16,8 @@ from dpo_cli.models.devices import choose_device
 from dpo_cli.models.locate import locate_model, model_folders, read_preset
 from dpo_cli.run_folder import OutputFolder, write_history
 from dpo_cli.training.loop import Training, TrainingResult
-from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.policy import load_policy
-from dpo_cli.training.trackers import require_trackers
+from dpo_cli.training.preflight import preflight
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -61,11 +60,10 @@ class DPOTrainerWrapper:
         eval_dataset: Dataset | None = None,
         on_event: OnEvent = ignore,
     ) -> None:
-        refuse_several_processes()
         if (dataset_name is None) == (train_dataset is None):
             raise ConfigError("give either dataset_name or train_dataset: pairs come from one of them")
         config = training_config or DPOTrainingConfig()
-        require_trackers(config.report_to)
+        preflight(config, evaluate=eval_dataset is not None)
         self.model_name = model_name
         self.located = locate_model(model_name, revision=config.model_revision)
         job = getattr(train_dataset, "job", config.command)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SAME_NAME = (
     "beta", "label_smoothing", "ld_alpha", "f_divergence_type", "f_alpha_divergence_coef", "use_weighting", "discopop_tau",
     "learning_rate", "num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size",
-    "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "optim", "weight_decay", "max_grad_norm",
+    "gradient_accumulation_steps", "lr_scheduler_type", "optim", "weight_decay", "max_grad_norm",
     "max_length", "truncation_mode", "seed", "logging_steps", "save_total_limit",
 )  # fmt: skip
 """Settings that TRL calls by the same name."""
@@ -46,6 +46,7 @@ def trl_arguments(
         "output_dir": str(folder),
         "loss_type": list(config.loss_type),
         "loss_weights": None if config.loss_weights is None else list(config.loss_weights),
+        "warmup_steps": config.warmup_steps if config.warmup_ratio is None else config.warmup_ratio,
         "max_steps": config.max_steps or -1,
         "bf16": autocast == "bfloat16",
         "fp16": autocast == "float16",

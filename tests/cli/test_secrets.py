@@ -235,6 +235,12 @@ def test_harmless_settings_are_no_secrets():
         assert redact(value) == value
 
 
+def test_folders_of_the_environment_stay_readable(workplace, monkeypatch):
+    monkeypatch.setenv("PWD", str(workplace))
+    monkeypatch.setenv("MY_TOKEN", str(workplace))
+    assert str(DpoError(f"{workplace}/run.toml: no such file")) == f"{workplace}/run.toml: no such file"
+
+
 def test_every_secret_shown_in_a_text_is_hidden_and_the_rest_stays():
     for secret in SHAPED:
         hidden = redact(f"before {secret} after")

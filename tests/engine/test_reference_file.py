@@ -1,6 +1,7 @@
 """The file that reference log-probabilities are kept in: whole, believed only if undamaged, shared by runs."""
 
 import errno
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,3 +74,14 @@ def test_the_folder_can_be_chosen(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path
     monkeypatch.delenv("DPO_CLI_CACHE")
     assert cache_folder() == Path.home() / ".cache" / "dpo-cli"
+
+
+def test_a_named_pipe_in_the_cache_keeps_nobody_waiting(tmp_path):
+    cache = ReferenceCache("k", tmp_path)
+    cache.path.parent.mkdir(parents=True)
+    os.mkfifo(cache.path.parent / "lock")
+    cache.add(entry(1))
+    assert cache.load() == entry(1)
+    cache.path.unlink()
+    os.mkfifo(cache.path)
+    assert cache.load() == {}

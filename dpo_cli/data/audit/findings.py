@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from dpo_cli.data.tokens.tokenizer import Kept
+    from dpo_cli.data.tokens.tokenizer import UsablePair
 
 SHOWN_ROWS: Final = 100
 """Row numbers that a finding carries as examples."""
@@ -106,7 +106,7 @@ class Seen:
         rules: What depends on the tokenizer.
     """
 
-    kept: Kept
+    kept: UsablePair
     prompt: str
     chosen: str
     rejected: str
@@ -114,7 +114,7 @@ class Seen:
     rules: TokenizerRules
 
     @classmethod
-    def of(cls, kept: Kept, rules: TokenizerRules) -> Seen:
+    def of(cls, kept: UsablePair, rules: TokenizerRules) -> Seen:
         """Take the texts out of a pair."""
         texts = plain(kept.pair.prompt), plain(kept.pair.chosen), plain(kept.pair.rejected)
         return cls(kept, *texts, "\n".join(texts), rules)

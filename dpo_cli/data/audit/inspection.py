@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from dpo_cli.data.accounting import Accounting
-    from dpo_cli.data.tokens.tokenizer import Kept, PairTokenizer
+    from dpo_cli.data.tokens.tokenizer import PairTokenizer, UsablePair
 
 
 _64_BITS: Final = 2**64 - 1
@@ -82,7 +82,7 @@ class Inspector:
         self.lengths = Lengths(tokenizer.truncation.max_length if tokenizer is not None else None)
         self.view: TokenView | None = None
 
-    def see(self, kept: Kept) -> None:
+    def see(self, kept: UsablePair) -> None:
         """Look at one pair."""
         seen = Seen.of(kept, self._rules)
         for finding, rows in self._found.items():

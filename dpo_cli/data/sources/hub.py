@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dpo_cli.data.sources.containers import FILES, Files, Source, suffix_of
-from dpo_cli.data.sources.saved import Held
+from dpo_cli.data.sources.saved import DatasetSource
 from dpo_cli.data.sources.splits import card_configs, choose_files
 from dpo_cli.errors import DataError
 from dpo_cli.hub import HubRepository
@@ -48,6 +48,6 @@ def _through_datasets(name: str, revision: str, *, split: str, config: str | Non
     from datasets import load_dataset
 
     try:
-        return Held(name, load_dataset(name, config, split=split, revision=revision))
+        return DatasetSource(name, load_dataset(name, config, split=split, revision=revision))
     except (OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{name}: cannot be read by `datasets`: {error}") from error

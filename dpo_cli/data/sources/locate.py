@@ -11,7 +11,7 @@ from dpo_cli.config import DataConfig, user_path
 from dpo_cli.data.sources.containers import FILES, Files, Source, suffix_of, unknown_kind
 from dpo_cli.data.sources.folder import folder_source
 from dpo_cli.data.sources.hub import hub_source
-from dpo_cli.data.sources.saved import Held, saved_source
+from dpo_cli.data.sources.saved import DatasetSource, saved_source
 from dpo_cli.errors import DataError, first_line
 from dpo_cli.hub import HUB_ID
 
@@ -32,7 +32,7 @@ def locate(data: DataConfig, rows: Dataset | IterableDataset | None = None) -> S
         DataError: There is no such data set, or it cannot be reached.
     """
     if rows is not None:
-        return Held("the data set in memory", rows)
+        return DatasetSource("the data set in memory", rows)
     name = data.dataset or ""
     path = user_path(name, DataError)
     try:

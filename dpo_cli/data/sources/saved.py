@@ -18,7 +18,7 @@ _BATCH: Final = 1024
 
 
 @dataclass
-class Held:
+class DatasetSource:
     """Rows of a `datasets.Dataset` or `IterableDataset`.
 
     Attributes:
@@ -61,7 +61,7 @@ class Held:
             ) from error
 
 
-def saved_source(path: Path, name: str, split: str) -> Held:
+def saved_source(path: Path, name: str, split: str) -> DatasetSource:
     """A folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`.
 
     Raises:
@@ -76,7 +76,7 @@ def saved_source(path: Path, name: str, split: str) -> Held:
         path /= split
     _names(path / "state.json", name, lambda document: [file["filename"] for file in document["_data_files"]])
     try:
-        return Held(name, load_from_disk(str(path)))
+        return DatasetSource(name, load_from_disk(str(path)))
     except Exception as error:  # whatever `datasets` stumbles over in a folder that was changed
         raise DataError(
             f"the folder {name} cannot be read as a saved data set: {first_line(error)}.", hint=_AGAIN

@@ -53,7 +53,7 @@ class TokenizedPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class UsablePair:
     """A row that is a pair to train on.
 
     Attributes:
