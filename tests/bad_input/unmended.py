@@ -63,7 +63,4 @@ UNMENDED = {
     "a preset that never ends": "models",
     "an address with a password for data": "config",
     "an identity data set of pairs": "harness",
-    "tools that nest 100,000 deep": "layouts",
-    "tools that nest 900 deep": "models",
-    "template settings that are a number": "layouts",
 }
