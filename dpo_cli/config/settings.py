@@ -168,6 +168,9 @@ class LoadingConfig(Settings):
         "Chat template for a model that has none, or instead of its own: 'chatml' or a Jinja file.",
         "Model",
     )
+    base: Text | None = setting(
+        None, "Base model of a LoRA adapter, where it is not where the adapter says.", "Model"
+    )
 
 
 class ModelConfig(LoadingConfig):

@@ -171,9 +171,10 @@ def make_identity_pairs(
     Raises:
         ModelError: If the tokenizer has no chat template.
     """
-    from dpo_cli.models.generate import conversation, generate
+    from dpo_cli.models.generate import accepted_system_prompt, conversation, generate
     from dpo_cli.synthesis.identity_dataset import IdentityDataset
 
+    system_prompt = accepted_system_prompt(tokenizer, system_prompt)
     prompts = [conversation(q, system_prompt) for q in questions for _ in range(samples_per_question)]
     answers = generate(
         model,
@@ -256,20 +257,6 @@ def names_given(answers: Iterable[str]) -> dict[str, int]:
     return dict(
         Counter(m.group(1) for text in answers for m in [_CALLS_ITSELF.search(text)] if m).most_common()
     )
-
-
-def rename_in_template(tokenizer: PreTrainedTokenizerBase, original_name: str, new_name: str) -> int:
-    """Replace the name where the chat template itself says it, as a default system prompt may.
-
-    Returns:
-        How often it was replaced; 0 leaves the tokenizer as it was.
-    """
-    if not isinstance(tokenizer.chat_template, str):
-        return 0
-    replaced = replace_name(tokenizer.chat_template, original_name, new_name)
-    if replaced.count:
-        tokenizer.chat_template = replaced.text
-    return replaced.count
 
 
 def _row(prompt: list[Message], chosen: str, rejected: str) -> dict[str, list[Message]]:

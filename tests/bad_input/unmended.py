@@ -3,8 +3,6 @@
 UNMENDED = {
     "steps of 30 digits": "config",
     "epochs of 30 digits": "config",
-    "samples of 30 digits": "reading",
-    "samples of a stream, of 30 digits": "reading",
     "a batch of 30 digits": "config",
     "an evaluation batch of 30 digits": "config",
     "an accumulation of 30 digits": "config",
@@ -46,12 +44,4 @@ UNMENDED = {
     "--trl precompute_ref_log_probs=maybe": "config",
     "--trl sync_ref_model=maybe": "config",
     "--trl ddp_timeout=soon": "config",
-    "questions that never end": "reading",
-    "questions that are a FIFO": "reading",
-    "questions of 200 MB": "reading",
-    "a question of a megabyte": "models",
-    "a question with a key that stands twice": "reading",
-    "a question with half a surrogate pair": "reading",
-    "questions in TOML with a number of 5,000 digits": "reading",
-    "a question of a megabyte on the command line": "models",
 }
