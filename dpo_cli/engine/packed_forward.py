@@ -131,7 +131,7 @@ class PackedForward:
         """Why the engine cannot answer this request; None if it can."""
         more = sorted(name for name, given in kwargs.items() if name not in KEYWORDS and given is not None)
         if args or more:
-            return f"the model is called with {', '.join(more) or 'arguments without a name'}"
+            return f"a batch with {', '.join(more) or 'arguments without a name'}"
         ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
         if ids is None or mask is None or labels is None:
             return "a batch without token ids, attention mask or labels"

@@ -114,7 +114,7 @@ def _attention_over(before: str) -> Callable[..., Any]:
             return attend_packed(module, query, key, value, packed, **kwargs), None
         if _in_packed_forward.get():
             raise PackedAttentionError(
-                f"{type(module).__name__} does not pass keyword arguments to its attention function"
+                f"{type(module).__name__} does not pass keywords on to its attention function"
             )
         default = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
         call = ALL_ATTENTION_FUNCTIONS.get_interface(before, default)
