@@ -77,7 +77,10 @@ def test_a_table_that_unpacks_to_thousands_of_times_its_size_is_given_up(tmp_pat
     few = pa.DictionaryArray.from_arrays(pa.array([0] * 3_000_000, pa.int32()), pa.array(["x"]))
     pq.write_table(pa.table({"prompt": few, "chosen": few, "rejected": few}), tmp_path / "long.parquet")
     (tmp_path / "same.jsonl.gz").write_bytes(gzip.compress(json.dumps(pairs(1)[0]).encode() * 3, 9))
-    for name, said in (("wide.parquet", "unpacks to more than"), ("long.parquet", "claims 3,000,000 rows in")):
+    for name, said in (
+        ("wide.parquet", "unpacks to more than"),
+        ("long.parquet", "claims 3,000,000 rows in"),
+    ):
         with pytest.raises(DataError, match=said):
             load_pairs(DataConfig(dataset=str(tmp_path / name)))
 
