@@ -39,7 +39,8 @@ class AskSettings:
     """How questions are put, to both models alike.
 
     Attributes:
-        system_prompt: First message of every conversation; empty for none.
+        system_prompt: First message of every conversation; empty for none. The default one is left out where a
+            chat template refuses it.
         max_new_tokens: Longest answer, in tokens.
         batch_size: Questions answered, or pairs read, at once.
         truncation: How a held-out pair that is too long is cut.
@@ -305,12 +306,14 @@ def _ask(
     settings: AskSettings,
     on_progress: OnProgress | None,
 ) -> tuple[list[Answer], list[Continuation]]:
-    from dpo_cli.models.generate import conversation, generate
+    from dpo_cli.models.generate import accepted_system_prompt, conversation, generate
+
+    system_prompt = accepted_system_prompt(tokenizer, settings.system_prompt)
 
     found = generate(
         model,
         tokenizer,
-        [conversation(question.text, settings.system_prompt) for question in questions],
+        [conversation(question.text, system_prompt) for question in questions],
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
         on_progress=on_progress,

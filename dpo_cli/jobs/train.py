@@ -108,7 +108,7 @@ def train(
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.evaluation.implicit_rewards import reward_records
-        from dpo_cli.jobs.asking import ask_settings, thresholds_of
+        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
         with stages.stage("reading pairs"):
@@ -120,7 +120,8 @@ def train(
                 hint="Give --eval-dataset or --eval-fraction.",
             )
         policy = run.load_policy(data.train)
-        questions = questions_from(heldout, config.system_prompt)
+        system_prompt = note_system_prompt(policy[1], config, on_event) if heldout else ""
+        questions = questions_from(heldout, system_prompt)
         how: dict[str, Any] = {
             "settings": ask_settings(config, config.truncation),
             "pairs": heldout,

@@ -25,7 +25,7 @@ def hold_conversation(config: TestConfig) -> None:
         ModelError: The model cannot be loaded.
         DataError: Standard input cannot be read, or is not text.
     """
-    from dpo_cli.models.generate import conversation, stream
+    from dpo_cli.models.generate import accepted_system_prompt, conversation, stream
     from dpo_cli.models.loading import load_model_and_tokenizer
 
     name = model_to_test(config)
@@ -36,10 +36,11 @@ def hold_conversation(config: TestConfig) -> None:
         device=config.device,
         trust_remote_code=config.trust_remote_code,
         chat_template=config.chat_template,
+        base=config.base,
     )
     notes, console = stderr(), stdout()
     notes.print(Text(f"Talking to {visible_line(name)}. An empty line ends the conversation.", style="dim"))
-    messages = conversation("", config.system_prompt)[:-1]
+    messages = conversation("", accepted_system_prompt(tokenizer, config.system_prompt))[:-1]
     while (asked := _ask(console.is_terminal)) is not None:
         messages.append({"role": "user", "content": asked})
         pieces = stream(
