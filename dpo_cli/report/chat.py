@@ -14,12 +14,12 @@ from dpo_cli.report.console import stderr, stdout, visible_line
 from dpo_cli.text.questions import LONGEST_QUESTION
 
 if TYPE_CHECKING:
-    from dpo_cli.config import TestConfig
+    from dpo_cli.config import AskConfig
 
 _PROMPT = "> "
 
 
-def hold_conversation(config: TestConfig) -> None:
+def hold_conversation(config: AskConfig) -> None:
     """Read a line, answer it word by word, and remember both; an empty line or end of input ends it.
 
     Raises:
