@@ -9,6 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
@@ -27,6 +28,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_REFUSALS = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What transformers raises for a folder that it cannot use; its files are whatever somebody put there."""
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
@@ -116,7 +131,7 @@ def load_tokenizer(
     try:
         with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RecursionError) as error:
+    except _REFUSALS as error:
         raise ModelError(f"{located.name}: its tokenizer cannot be loaded ({first_line(error)})") from error
     if chat_template is not None:
         tokenizer.chat_template = read_chat_template(chat_template)
@@ -207,7 +222,7 @@ def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_co
                 use_safetensors=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ImportError) as error:
+    except _REFUSALS as error:
         hint = (
             "Give --trust-remote-code if you trust its authors." if "trust_remote_code" in str(error) else ""
         )
