@@ -76,6 +76,8 @@ def check_model_folder(name: str, folder: Path) -> dict[str, Any]:
     for part in (config, inner if isinstance(inner, dict) else {}):
         for key in _LAYERS:
             layers = part.get(key, 0)
+            if isinstance(layers, int) and layers < 0:
+                raise ModelError(f"{name}: config.json: {key} is {layers}")
             if isinstance(layers, int) and layers > tensors > 0:
                 raise ModelError(
                     f"{name}: config.json: {key} is {layers:,}, and the weights hold {tensors:,} tensors"

@@ -61,12 +61,8 @@ def _ask(terminal: bool) -> str | None:
     """A line from standard input; None at its end or when it is empty.
 
     Raises:
-        DataError: Standard input is closed, or the line is too long or not text in its encoding.
+        DataError: The line is too long or not text in its encoding.
     """
-    if sys.stdin is None:
-        raise DataError(
-            "--interactive: standard input is closed", hint="Ask with --question or --questions instead."
-        )
     try:
         line = input(_PROMPT) if terminal and sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
         line.encode()  # in the C locale Python hands bytes that are no text through, as lone surrogates

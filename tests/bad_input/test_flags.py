@@ -8,8 +8,8 @@ NAMES = "identity-shift --original-name Qwen --new-name Orion"
 
 test_usage = bad_input_test(
     [
-        Case("a command that there is not", "nope", "'nope'"),
-        Case("a command with a slip of the finger", "trian", "'trian'"),
+        Case("a command that there is not", "nope", "nope: no such command"),
+        Case("a command with a slip of the finger", "trian", ("trian", "did you mean train")),
         Case("a flag that there is not", "train --nope", "--nope"),
         Case("a flag of another command", "test --beta 0.1", "--beta"),
         Case("a flag before the command", "--beta 0.1 train", "--beta"),
@@ -64,15 +64,14 @@ test_values = bad_input_test(
         Case(
             "samples of 30 digits",
             f"train -d p.jsonl --max-samples {'9' * 30} --max-steps 1 -o out",
+            "--max-samples",
             files=PAIRS,
-            code=0,
-            writes=("out",),
         ),
         Case(
             "samples of a stream, of 30 digits",
             f"check p.jsonl --streaming --max-samples {'9' * 30}",
+            "--max-samples",
             files=PAIRS,
-            code=0,
         ),
         Case(
             "a batch of 30 digits",
