@@ -17,6 +17,7 @@ from dpo_cli.config import (
     load_settings,
     user_path,
 )
+from dpo_cli.config.sources import flag_name
 from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
@@ -121,6 +122,8 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     locate_model(after)
     old, new = _names(config, run)
     questions = _given(config.question, config.questions) or _general(old)
+    heldout = _heldout(config, run, after)
+    _everything_counts(config, names=old is not None, pairs=heldout is not None)
     said = run if run is not None else config
     beta = config.beta if "beta" in config.model_fields_set else said.beta
     max_length = config.max_length if "max_length" in config.model_fields_set else said.max_length
@@ -131,7 +134,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
         from dpo_cli.jobs.asking import ask_settings, thresholds_of
         from dpo_cli.models.loading import load_model_and_tokenizer
         from dpo_cli.models.memory import LESS_TO_ASK, out_of_memory_in_words
-    pairs = _pairs(config, run, after)
+    pairs = _pairs(heldout)
     with stages.stage("comparing"), out_of_memory_in_words(LESS_TO_ASK):
         comparison = run_comparison(
             before,
@@ -261,9 +264,24 @@ def _general(old_name: str | None) -> list[Question]:
     return [*shipped_questions("identity_heldout"), *ordinary] if old_name else ordinary
 
 
-def _pairs(config: CompareConfig, run: Run | None, after: str) -> list[dict[str, Any]]:
-    """The held-out pairs that were named, else those of the run, read as the run read them; may be none."""
-    data = _heldout(config, run, after)
+def _everything_counts(config: CompareConfig, *, names: bool, pairs: bool) -> None:
+    """Refuse what is said of names or of pairs where there are none."""
+    without = {
+        "held-out pairs, see --pairs": () if pairs else ("beta", "max_length"),
+        "the names, see --new-name": () if names else ("min_new_name", "max_old_name", "max_doubled_name"),
+    }
+    told = [
+        f"{flag_name(name)}: has no effect without {what}"
+        for what, settings in without.items()
+        for name in settings
+        if getattr(config, name) != type(config).model_fields[name].default
+    ]
+    if told:
+        raise ConfigError("\n".join(told))
+
+
+def _pairs(data: DataConfig | None) -> list[dict[str, Any]]:
+    """The held-out pairs; may be none."""
     if data is None:
         return []
     from dpo_cli.data.load import load_pairs
@@ -272,6 +290,7 @@ def _pairs(config: CompareConfig, run: Run | None, after: str) -> list[dict[str,
 
 
 def _heldout(config: CompareConfig, run: Run | None, after: str) -> DataConfig | None:
+    """The held-out pairs that were named, else those of the run, read as the run read them."""
     from dpo_cli.jobs.train import shipped_pairs
 
     if config.pairs is not None or not isinstance(run, DPOTrainingConfig):

@@ -6,7 +6,12 @@ from bad_input.makers import lines
 PAIRS = {"p.jsonl": lines()}
 ASK = "test -q hello --max-new-tokens 3"
 HOSTILE = "\x1b[31m\x9b31m\u202e\u2066name"
-
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+NO_HUB = {"HF_ENDPOINT": "nonsense", "HF_HUB_OFFLINE": None}
+# A number that /etc/passwd does not know; what is read may be root's.
+NOBODY = (
+    "setpriv --reuid=12345 --regid=12345 --clear-groups --inh-caps=+dac_override --ambient-caps=+dac_override"
+)
 
 test_environment = bad_input_test(
     [
@@ -35,6 +40,44 @@ test_environment = bad_input_test(
             code=0,
             environment={"HOME": None, "DPO_CLI_CACHE": None},
             alone='unshare --user "$@"',
+        ),
+        Case(
+            "a user without a name and without a home",
+            ASK,
+            code=0,
+            environment={"HOME": None, "DPO_CLI_CACHE": None},
+            alone=f'{NOBODY} "$@"',
+        ),
+        Case(
+            "an address of the hub that is none, and no need of it",
+            ASK,
+            code=0,
+            environment=NO_HUB,
+            alone='"$@"',
+        ),
+        Case(
+            "the C locale without UTF-8, and data",
+            "check p.jsonl",
+            r"\xb7",
+            code=0,
+            files=PAIRS,
+            environment=ASCII,
+            alone='"$@"',
+        ),
+        Case(
+            "the C locale without UTF-8, and a question of other letters",
+            ("test", "-q", "größe"),
+            "LC_ALL",
+            environment=ASCII,
+            alone='"$@"',
+        ),
+        Case(
+            "an interpreter without docstrings, and data",
+            "check p.jsonl",
+            "PYTHONOPTIMIZE",
+            files=PAIRS,
+            environment={"PYTHONOPTIMIZE": "2"},
+            alone='"$@"',
         ),
         Case(
             "the C locale, and a name of other letters",
