@@ -104,8 +104,8 @@ class HubRepository:
                 )
             )
 
-    def fetch_all(self, patterns: Sequence[str]) -> Path:
-        """The folder of all files that fit `patterns`; without the hub, as they were fetched earlier."""
+    def fetch_all(self, patterns: Sequence[str], *, ask: bool = True) -> Path:
+        """The folder of all files that fit `patterns`; without the hub, or unless `ask`, as they were fetched earlier."""
         from huggingface_hub import snapshot_download
 
         with self.errors():
@@ -116,7 +116,7 @@ class HubRepository:
                     revision=self.revision,
                     allow_patterns=list(patterns),
                     etag_timeout=HUB_TIMEOUT,
-                    local_files_only=not self._reachable(),
+                    local_files_only=not (ask and self._reachable()),
                 )
             )
 

@@ -31,6 +31,7 @@ class WorkerSpec:
         engine: `shared-prefix`, or `trl`, or `trl-as-installed` (its own precision, checkpointing, allocator).
         model: A name `locate_model` understands.
         revision: Of a hub model.
+        base: Of an adapter, instead of the one that it names; None keeps that.
         trust_remote_code: Run code that comes with the model.
         chat_template: In place of the model's own; None keeps that.
         rows: JSON file, a list of pairs in TRL's layout.
@@ -47,6 +48,7 @@ class WorkerSpec:
     engine: str
     model: str
     revision: str | None
+    base: str | None
     trust_remote_code: bool
     chat_template: str | None
     rows: str
@@ -101,7 +103,7 @@ def measure(spec: WorkerSpec) -> WorkerResult:
 
     if spec.engine != "trl-as-installed":
         keep_memory()
-    located = locate_model(spec.model, revision=spec.revision)
+    located = locate_model(spec.model, revision=spec.revision, base=spec.base)
     trust = spec.trust_remote_code
     device = choose_device(spec.device)
     tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=spec.chat_template)

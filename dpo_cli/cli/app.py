@@ -5,6 +5,7 @@ Nothing heavy is imported here: `dpo --help` and a mistyped flag answer at once.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -18,6 +19,7 @@ from typer.core import TyperGroup
 from dpo_cli import __version__
 from dpo_cli.cli.pages import group_page
 from dpo_cli.cli.usage import no_such_command, usage_errors
+from dpo_cli.engine.cache_folder import cache_folder
 from dpo_cli.errors import DpoError, UserError
 from dpo_cli.redaction import redact
 from dpo_cli.report.streams import finish_streams, prepare_streams
@@ -118,6 +120,7 @@ def options(
 def main() -> NoReturn:
     """Run `dpo`: the one error boundary. Errors with an explanation are drawn, bugs keep their traceback."""
     prepare_streams()
+    _keep_libraries_in_place()
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup: stays ignored
             signal.signal(number, _stop)
@@ -133,6 +136,14 @@ def main() -> NoReturn:
     finally:
         finish_streams()
     sys.exit(code)
+
+
+def _keep_libraries_in_place() -> None:
+    """Have libraries write into dpo's cache and nowhere else, and draw without a window whatever is set for other programs."""
+    cache = cache_folder()
+    os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "torchinductor"))
+    os.environ["MPLBACKEND"] = "svg"
 
 
 def _run() -> int:

@@ -18,6 +18,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from dpo_cli.errors import quoted
+
 _SOURCES = (
     ("trl", "trainer/dpo_config.py", "DPOConfig"),
     ("trl", "trainer/base_config.py", "_BaseConfig"),
@@ -162,7 +164,7 @@ def check_trl_table(table: dict[str, Any], taken: frozenset[str]) -> dict[str, A
                 f"{key} is no field of TRL's DPOConfig" + (f", did you mean {near[0]}?" if near else "")
             )
         elif reason := _wrong_value(key, value):
-            wrong.append(f"{key}: {reason}")
+            wrong.append(f"{key} {reason}, not {quoted(value)}")
     if wrong:
         raise ValueError("; ".join(wrong))
     return table
@@ -190,25 +192,22 @@ _WORDS = {
     dict: "a table",
     list: "a list",
 }
-_LONGEST = 60
-"""Longest value, in characters, that a message repeats."""
 
 
 def _wrong_value(key: str, value: object) -> str:
     """Why a field cannot have this value; empty if it can, as far as its type says."""
     of = trl_types()[key]
-    shown = f", not {value!r}" if len(repr(value)) <= _LONGEST else ""
     try:
         TypeAdapter(of, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
         if any(detail["type"] == "finite_number" for detail in error.errors()):
-            return f"must be a finite number{shown}"
-        return f"must be {_in_words(of)}{shown}"
+            return "must be a finite number"
+        return f"must be {_in_words(of)}"
     if key.endswith("_kwargs") and isinstance(value, str) and not value.startswith("{"):
-        return f"must be a table{shown}"  # any text is TRL's type; only JSON becomes a table
+        return "must be a table"  # any text is TRL's type; only JSON becomes a table
     least, most = _RANGES.get(key, (-math.inf, math.inf))
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not least <= value <= most:
-        return f"must be from {least:g} to {most:,}{shown}"
+        return f"must be from {least:g} to {most:,}"
     return ""
 
 

@@ -32,6 +32,8 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from transformers.dynamic_module_utils import get_relative_import_files
 
+from dpo_cli.engine.cache_folder import cache_folder
+
 KEY_BYTES = 32
 LOCK_SECONDS = 10.0
 """How long to wait for another run that writes, before going on without the lock: one write takes far less."""
@@ -59,12 +61,6 @@ class Truncation:
         if self.max_length is None:
             return ids
         return ids[: self.max_length] if self.mode == "keep_start" else ids[-self.max_length :]
-
-
-def cache_folder() -> Path:
-    """`$DPO_CLI_CACHE`, else `~/.cache/dpo-cli`."""
-    given = os.environ.get("DPO_CLI_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "dpo-cli"
 
 
 def pair_key(pair: Pair, truncation: Truncation) -> bytes:

@@ -26,15 +26,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import is_peft_model
+from datasets import Dataset
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
 
 from dpo_cli.engine.packed_forward import ForwardCounts, PackedForward, is_installed
+from dpo_cli.engine.packing import IGNORED_LABEL
 from dpo_cli.engine.trial import Route, reason_by_trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from trl import DPOTrainer
+
+NOT_FOR_THE_MODEL = {"completion_mask", "ref_chosen_logps", "ref_rejected_logps"}
+"""What TRL takes out of a batch before it calls the model."""
 
 ENGINE_VERSION = 2
 """Raised whenever the engine's numbers may change; part of the key of cached reference log-probabilities."""
@@ -64,6 +70,7 @@ def install_shared_prefix(trainer: DPOTrainer, counts: ForwardCounts | None = No
             outputs, autocast = _as_called(trainer, model)
             installed.append(PackedForward(model, outputs, autocast, counts))
             installed[-1].install()
+            reason = _reason_by_collator(trainer, installed[-1])
     for route in _routes(trainer, installed):
         reason = reason or reason_by_trial(route)
     if reason is not None:
@@ -91,6 +98,19 @@ def install_forward(model: Any, outputs: frozenset[str]) -> str | None:
     if reason is not None:
         engine.remove()
     return reason
+
+
+def _reason_by_collator(trainer: Any, engine: PackedForward) -> str | None:
+    """What of the batches that a collator of the user's own makes the engine does not cover, by the first two pairs."""
+    collator, pairs = trainer.data_collator, trainer.train_dataset
+    if type(collator) is DataCollatorForPreference or not isinstance(pairs, Dataset):
+        return None
+    with torch.random.fork_rng(devices=[]):
+        batch = collator([pairs[i] for i in range(min(2, len(pairs)))])
+    labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, IGNORED_LABEL)
+    given = {name: value for name, value in batch.items() if name not in NOT_FOR_THE_MODEL}
+    reason = engine.reason_against((), given, labels)
+    return None if reason is None else f"{type(collator).__name__} makes {reason}"
 
 
 def _models(trainer: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from dpo_cli.evaluation.implicit_rewards import (
     reward_rows,
 )
 from dpo_cli.evaluation.json_values import scores_json
-from dpo_cli.evaluation.scores import Answer, Names, Score, ScoreRow, lone_row, score_answers
+from dpo_cli.evaluation.scores import Answer, Rename, Score, ScoreRow, lone_row, score_answers
 from dpo_cli.evaluation.verdict import DEFAULT_THRESHOLDS, Verdict, judge
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class AskSettings:
     """How questions are put, to both models alike.
 
     Attributes:
-        system_prompt: First message of every conversation; empty for none.
+        system_prompt: First message of every conversation; empty for none. The default one is left out where a
+            chat template refuses it.
         max_new_tokens: Longest answer, in tokens.
         batch_size: Questions answered, or pairs read, at once.
         truncation: How a held-out pair that is too long is cut.
@@ -119,7 +120,7 @@ class Comparison:
     scores: tuple[ScoreRow, ...]
     verdict: Verdict | None
     margins: Margins | None = None
-    names: Names | None = None
+    names: Rename | None = None
     same_tokens: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -241,7 +242,7 @@ def compare_examinations(
     before: Examination,
     after: Examination,
     *,
-    names: Names | None = None,
+    names: Rename | None = None,
     beta: float = 0.2,
     thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS,
 ) -> Comparison:
@@ -305,12 +306,14 @@ def _ask(
     settings: AskSettings,
     on_progress: OnProgress | None,
 ) -> tuple[list[Answer], list[Continuation]]:
-    from dpo_cli.models.generate import conversation, generate
+    from dpo_cli.models.generate import accepted_system_prompt, conversation, generate
+
+    system_prompt = accepted_system_prompt(tokenizer, settings.system_prompt)
 
     found = generate(
         model,
         tokenizer,
-        [conversation(question.text, settings.system_prompt) for question in questions],
+        [conversation(question.text, system_prompt) for question in questions],
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
         on_progress=on_progress,

@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 from dpo_cli.evaluation.compare import DEFAULT_TRUNCATION, AskSettings
 from dpo_cli.evaluation.verdict import CHECKS
+from dpo_cli.events import Noted
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from dpo_cli.config import GenerationConfig, Settings, Truncation
+    from dpo_cli.events import OnEvent
 
 
 def ask_settings(config: GenerationConfig, truncation: Truncation = DEFAULT_TRUNCATION) -> AskSettings:
@@ -19,6 +23,18 @@ def ask_settings(config: GenerationConfig, truncation: Truncation = DEFAULT_TRUN
         batch_size=config.generation_batch_size,
         truncation=truncation,
     )
+
+
+def note_system_prompt(
+    tokenizer: PreTrainedTokenizerBase, config: GenerationConfig, on_event: OnEvent
+) -> str:
+    """The system prompt that this model is asked with; says so where that is none because its template refuses one."""
+    from dpo_cli.models.generate import accepted_system_prompt
+
+    prompt = accepted_system_prompt(tokenizer, config.system_prompt)
+    if prompt != config.system_prompt:
+        on_event(Noted("The chat template refuses system messages: asked without the default system prompt"))
+    return prompt
 
 
 def thresholds_of(config: Settings) -> dict[str, float]:

@@ -32,7 +32,7 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
         UserError: A setting, the model or the data set is wrong.
         TrainingError: A measurement failed.
     """
-    located = locate_model(config.model, revision=config.model_revision)
+    located = locate_model(config.model, revision=config.model_revision, base=config.base)
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
         from dpo_cli.bench.training import AS_INSTALLED, OURS, STOCK, WARMUP, run_bench
@@ -57,7 +57,7 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
             hint=f"Give --pairs {max(batch, len(rows) // batch * batch - batch)}, or more data.",
         )
     spec = WorkerSpec(
-        engine="", model=config.model, revision=config.model_revision, trust_remote_code=config.trust_remote_code,
+        engine="", model=config.model, revision=config.model_revision, base=config.base, trust_remote_code=config.trust_remote_code,
         chat_template=config.chat_template, rows="", batch_size=batch, max_length=config.max_length,
         dtype=config.dtype, device=config.device, lora_rank=config.lora_rank, steps=steps, warmup=WARMUP, cache_folder="",
     )  # fmt: skip
@@ -78,7 +78,7 @@ def bench_generation(config: BenchConfig, on_event: OnEvent = ignore) -> Generat
     Raises:
         UserError: A setting or the model is wrong.
     """
-    located = locate_model(config.model, revision=config.model_revision)
+    located = locate_model(config.model, revision=config.model_revision, base=config.base)
     stages = Stages(on_event)
     with stages.stage("loading the model"):
         from dpo_cli.bench.generation import measure_generation

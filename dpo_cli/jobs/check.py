@@ -31,7 +31,7 @@ def check(config: CheckConfig, on_event: OnEvent = ignore) -> DataReport:
     from dpo_cli.data.load import open_pairs
 
     opened = open_pairs(config)  # a missing file is said before a model is looked for
-    located = locate_model(config.model, revision=config.model_revision)
+    located = locate_model(config.model, revision=config.model_revision, base=config.base)
     config = _as_trained(config, located)
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import (
     EMBEDDED,
+    AskConfig,
     CompareConfig,
     DataConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
-    TestConfig,
     Truncation,
     load_settings,
     user_path,
@@ -21,7 +21,7 @@ from dpo_cli.config.sources import flag_name
 from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
-from dpo_cli.models.locate import locate_model
+from dpo_cli.models.locate import LocatedModel, is_adapter, locate_model
 from dpo_cli.run_folder import MARK
 from dpo_cli.text.questions import (
     LONGEST_QUESTION,
@@ -72,7 +72,7 @@ def recorded_run(model: str) -> Run | None:
     return None
 
 
-def ask(config: TestConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer]]:
+def ask(config: AskConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer]]:
     """Ask one model.
 
     Returns:
@@ -85,19 +85,20 @@ def ask(config: TestConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answe
     questions = (
         _given(config.question, config.questions) or shipped_questions("identity_heldout")[:FIRST_QUESTIONS]
     )
-    locate_model(name, revision=config.model_revision)
+    located = locate_model(name, revision=config.model_revision, base=config.base)
     stages = Stages(on_event)
     with stages.stage("loading the model"):
         from dpo_cli.evaluation.compare import answer_questions
-        from dpo_cli.jobs.asking import ask_settings
-        from dpo_cli.models.loading import load_model_and_tokenizer
+        from dpo_cli.jobs.asking import ask_settings, note_system_prompt
+        from dpo_cli.models.loading import load_located
 
-        loaded = load_model_and_tokenizer(name, revision=config.model_revision, **_loading(config))
+        loaded = load_located(located, **_loading(config))
+    note_system_prompt(loaded[1], config, on_event)
     with stages.stage("asking"):
         return name, answer_questions(*loaded, questions, ask_settings(config), on_progress=stages.progress)
 
 
-def model_to_test(config: TestConfig) -> str:
+def model_to_test(config: AskConfig) -> str:
     """The model that was named, else the last run's, else the embedded one."""
     return config.model or (LAST_RUN if Path(LAST_RUN).is_dir() else EMBEDDED)
 
@@ -117,9 +118,9 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
             f"--after: is required, there is no {LAST_RUN} here", hint="Train first, or name two models."
         )
     run = recorded_run(after)
-    before, revision = _before(config, run, after)
-    locate_model(before, revision=revision)
-    locate_model(after)
+    new_model = locate_model(after, base=config.base if is_adapter(after) else None)
+    old_model = _before(config, run, new_model)
+    before = old_model.name
     old, new = _names(config, run)
     questions = _given(config.question, config.questions) or _general(old)
     heldout = _heldout(config, run, after)
@@ -130,24 +131,28 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
 
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
-        from dpo_cli.evaluation.scores import Names
-        from dpo_cli.jobs.asking import ask_settings, thresholds_of
-        from dpo_cli.models.loading import load_model_and_tokenizer
+        from dpo_cli.evaluation.scores import Rename
+        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
+        from dpo_cli.models.loading import load_located
         from dpo_cli.models.memory import LESS_TO_ASK, out_of_memory_in_words
     pairs = _pairs(heldout)
+
+    def load(name: str) -> Loaded:
+        loaded = load_located(old_model if name == before else new_model, **_loading(config))
+        note_system_prompt(loaded[1], config, on_event)
+        return loaded
+
     with stages.stage("comparing"), out_of_memory_in_words(LESS_TO_ASK):
         comparison = run_comparison(
             before,
             after,
             questions,
-            load=lambda name: load_model_and_tokenizer(
-                name, revision=revision if name == before else None, **_loading(config)
-            ),
+            load=load,
             settings=ask_settings(
                 config, Truncation(max_length, run.truncation_mode if run is not None else "keep_start")
             ),
             pairs=pairs,
-            names=Names(old, new) if old and new else None,
+            names=Rename(old, new) if old and new else None,
             beta=beta,
             thresholds=thresholds_of(config),
             on_progress=stages.progress,
@@ -240,14 +245,20 @@ def _given(texts: tuple[str, ...], file: str | None) -> list[Question]:
     return [Question(text) for text in texts] + (read_questions(file) if file else [])
 
 
-def _before(config: CompareConfig, run: Run | None, after: str) -> tuple[str, str | None]:
-    """The model before and its revision: the one that was named, else what the run trained, else an adapter's base."""
+def _before(config: CompareConfig, run: Run | None, after: LocatedModel) -> LocatedModel:
+    """The model before: the one that was named, else what the run trained, else an adapter's base, else itself."""
     if config.before is not None:
-        return config.before, None
-    if run is not None:
-        return run.model, run.model_revision
-    base = locate_model(after).weights
-    return base.name, base.revision
+        return locate_model(config.before, base=config.base if is_adapter(config.before) else None)
+    if run is None:
+        return after.base or after
+    base = (config.base or run.base) if is_adapter(run.model) else None
+    try:
+        # A folder may be a stranger's: what its settings name is not fetched for it.
+        return locate_model(run.model, revision=run.model_revision, base=base, fetch=False)
+    except ModelError as error:
+        raise ModelError(
+            f"{after.name} was trained from {error.message}", hint="Name the model before with --before."
+        ) from None
 
 
 def _names(config: CompareConfig, run: Run | None) -> tuple[str | None, str | None]:
@@ -302,5 +313,5 @@ def _heldout(config: CompareConfig, run: Run | None, after: str) -> DataConfig |
     return run.heldout
 
 
-def _loading(config: CompareConfig | TestConfig) -> dict[str, Any]:
+def _loading(config: CompareConfig | AskConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in ("dtype", "device", "trust_remote_code", "chat_template")}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.run import json_file, json_lines, prepare
-from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in, rename_in_template
+from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in
+from dpo_cli.synthesis.template_name import rename_in_template
 from dpo_cli.text.questions import Question, read_questions, shipped_questions
 
 if TYPE_CHECKING:
@@ -87,12 +88,13 @@ def identity_shift(
     heldout = _heldout(asked)
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
-        from dpo_cli.evaluation.scores import Names
-        from dpo_cli.jobs.asking import ask_settings, thresholds_of
+        from dpo_cli.evaluation.scores import Rename
+        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
         from dpo_cli.models.generate import conversation
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
         policy = run.load_policy()
+        system_prompt = note_system_prompt(policy[1], config, on_event)
         with stages.stage("asking who it is"):
             pairs = _make_pairs(config, policy, asked, stages)
         on_event(Noted(pairs.summary()))
@@ -103,9 +105,9 @@ def identity_shift(
         with stages.stage("asking before"):
             before = examine(policy, heldout, name=config.model, **how)
         training, trained = run.train(
-            policy, pairs.dataset, probe=conversation(heldout[0].text, config.system_prompt)
+            policy, pairs.dataset, probe=conversation(heldout[0].text, system_prompt)
         )
-        tokenizer, renamed = _with_new_name(config, training.tokenizer)
+        tokenizer, renamed = _with_new_name(config, training.tokenizer, on_event)
         run.save(training, trained, tokenizer=tokenizer)
         run.write("pairs.jsonl", lambda: json_lines(pairs.dataset))
         with stages.stage("asking after"):
@@ -117,7 +119,7 @@ def identity_shift(
             )  # fmt: skip
         comparison: Comparison | None = None
         if after is not None:
-            names = Names(config.original_name, config.new_name)
+            names = Rename(config.original_name, config.new_name)
             comparison = run.attempt(
                 "the comparison",
                 lambda: compare_examinations(
@@ -162,13 +164,18 @@ def _make_pairs(
 
 
 def _with_new_name(
-    config: IdentityShiftConfig, tokenizer: PreTrainedTokenizerBase
+    config: IdentityShiftConfig, tokenizer: PreTrainedTokenizerBase, on_event: OnEvent
 ) -> tuple[PreTrainedTokenizerBase, int]:
     """The tokenizer that is saved, and how often its template said the old name; the one in memory is still asked with."""
     if config.keep_template:
         return tokenizer, 0
     saved = copy.deepcopy(tokenizer)
-    return saved, rename_in_template(saved, config.original_name, config.new_name)
+    renamed = rename_in_template(saved, config.original_name, config.new_name)
+    if renamed.left:
+        on_event(
+            Noted(f"The chat template says {config.original_name} and is left as it is: {renamed.left}.")
+        )
+    return saved, renamed.count
 
 
 def _questions(config: IdentityShiftConfig) -> list[Question]:

@@ -12,7 +12,7 @@ from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, apply_preset,
 from dpo_cli.errors import DpoError, OutputError, first_line
 from dpo_cli.events import Noted, OnEvent
 from dpo_cli.jobs.stages import Stages
-from dpo_cli.models.locate import LocatedModel, locate_model, model_folders, read_preset
+from dpo_cli.models.locate import LocatedModel, locate_policy, model_folders, read_preset
 from dpo_cli.redaction import redact
 from dpo_cli.run_folder import OutputFolder, disk_in_words, history_text, write_file
 from dpo_cli.training.preflight import preflight
@@ -58,7 +58,7 @@ class Run(Generic[C]):
         from dpo_cli.training.policy import load_policy
 
         with self.stages.stage("loading the model"):
-            return load_policy(self.located, self.config, pairs=pairs)
+            return load_policy(self.located, self.config, pairs=pairs, on_event=self.stages.on_event)
 
     def train(
         self,
@@ -158,7 +158,7 @@ def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iter
         UserError: If a setting, the model or the output folder is wrong; nothing has been written then.
     """
     preflight(config, evaluate=evaluates(config))
-    located = locate_model(config.model, revision=config.model_revision)
+    located = locate_policy(config)
     preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
     config, used = apply_preset(config, preset, origin)
     folder = OutputFolder(

@@ -108,7 +108,7 @@ def train(
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.evaluation.implicit_rewards import reward_records
-        from dpo_cli.jobs.asking import ask_settings, thresholds_of
+        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
         with stages.stage("reading pairs"):
@@ -120,7 +120,8 @@ def train(
                 hint="Give --eval-dataset or --eval-fraction.",
             )
         policy = run.load_policy(data.train)
-        questions = questions_from(heldout, config.system_prompt)
+        system_prompt = note_system_prompt(policy[1], config, on_event) if heldout else ""
+        questions = questions_from(heldout, system_prompt)
         how: dict[str, Any] = {
             "settings": ask_settings(config, config.truncation),
             "pairs": heldout,
@@ -131,7 +132,7 @@ def train(
             with stages.stage("held-out pairs before"):
                 before = examine(policy, questions, name=config.model, **how)
         training, trained = run.train(
-            policy, data.train, eval_pairs=data.eval, probe=questions_prompt(heldout)
+            policy, data.train, eval_pairs=data.eval, probe=probe_conversation(heldout)
         )
         run.save(training, trained)
         run.write("data.json", lambda: json_file(data.to_json()))
@@ -234,7 +235,7 @@ def questions_from(pairs: Iterable[dict[str, Any]], system_prompt: str) -> list[
     return questions
 
 
-def questions_prompt(pairs: list[dict[str, Any]]) -> list[dict[str, str]] | None:
+def probe_conversation(pairs: list[dict[str, Any]]) -> list[dict[str, str]] | None:
     """The conversation that is put to the model while it trains: the first held-out one."""
     return pairs[0]["prompt"] if pairs and isinstance(pairs[0]["prompt"], list) else None
 

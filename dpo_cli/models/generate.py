@@ -53,9 +53,9 @@ def accepted_system_prompt(tokenizer: PreTrainedTokenizerBase, system_prompt: st
     """The system prompt to ask with: none where it is the default one and the chat template refuses it.
 
     Raises:
-        ModelError: If the tokenizer has no chat template, or it was stopped.
+        ModelError: If the chat template was stopped for its time or memory.
     """
-    if system_prompt != DEFAULT_SYSTEM_PROMPT:
+    if system_prompt != DEFAULT_SYSTEM_PROMPT or not tokenizer.chat_template:
         return system_prompt
     with_it, without = render_chats(
         tokenizer,

@@ -5,31 +5,50 @@ Heavy: imports torch and transformers; import it when a model is really wanted.
 
 from __future__ import annotations
 
-import warnings
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from dpo_cli.config import user_path
 from dpo_cli.errors import ModelError, first_line
+from dpo_cli.models.adapters import with_adapters
 from dpo_cli.models.devices import choose_device, choose_dtype
 from dpo_cli.models.finite import not_finite_weights
+from dpo_cli.models.folder import check_tokenizer, quantisation, read_object
 from dpo_cli.models.locate import LocatedModel, locate_model
 from dpo_cli.models.templates import LONGEST_TEMPLATE, Chat, render_chats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_REFUSALS = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What transformers raises for a folder that it cannot use; its files are whatever somebody put there."""
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 """The ChatML template, for `--chat-template chatml`."""
+_FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
 def load_model_and_tokenizer(
@@ -40,6 +59,7 @@ def load_model_and_tokenizer(
     revision: str | None = None,
     trust_remote_code: bool = False,
     chat_template: str | None = None,
+    base: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model, ready to be asked or trained, and its tokenizer.
 
@@ -51,6 +71,7 @@ def load_model_and_tokenizer(
         revision: Branch, tag or commit of a hub id.
         trust_remote_code: Run Python code that comes with the model.
         chat_template: "chatml" or the path of a Jinja file, used instead of the model's own.
+        base: The model that an adapter sits on, instead of the one that it names.
 
     Returns:
         The model in evaluation mode on `device` (a `PeftModel` for an adapter), and its tokenizer.
@@ -58,10 +79,41 @@ def load_model_and_tokenizer(
     Raises:
         ModelError: If there is no such model, or its files cannot be used.
     """
-    located = locate_model(model_name, revision=revision)
+    located = locate_model(model_name, revision=revision, base=base)
+    return load_located(
+        located, dtype=dtype, device=device, trust_remote_code=trust_remote_code, chat_template=chat_template
+    )
+
+
+def load_located(
+    located: LocatedModel,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    chat_template: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """As `load_model_and_tokenizer`, of a model whose files are found already."""
     tokenizer = load_tokenizer(located, trust_remote_code=trust_remote_code, chat_template=chat_template)
     model = load_model(located, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    require_embeddings(located.name, model, tokenizer)
     return model, tokenizer
+
+
+def require_embeddings(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer with tokens that the model has no embedding for.
+
+    Raises:
+        ModelError: If there is such a token.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    token, last = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if last >= rows:
+        raise ModelError(
+            f"{name}: its tokenizer counts to {last:,} ({token!r}), and the model has embeddings for {rows:,} tokens",
+            hint="Take the tokenizer that the model was trained with, or enlarge the model: "
+            "model.resize_token_embeddings(len(tokenizer)).",
+        )
 
 
 def load_tokenizer(
@@ -75,9 +127,11 @@ def load_tokenizer(
     folder = located.folder
     if located.base and not (folder / "tokenizer_config.json").is_file():
         return load_tokenizer(located.base, trust_remote_code=trust_remote_code, chat_template=chat_template)
+    check_tokenizer(located.name, folder)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with _quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except _REFUSALS as error:
         raise ModelError(f"{located.name}: its tokenizer cannot be loaded ({first_line(error)})") from error
     if chat_template is not None:
         tokenizer.chat_template = read_chat_template(chat_template)
@@ -132,11 +186,12 @@ def load_model(
     """
     where = choose_device(device)
     folder = located.weights.folder
-    files = _check_files(located.weights.name, folder)
+    quantised = quantisation(read_object(located.weights.name, folder / "config.json")) is not None
+    files = _check_files(located.weights.name, folder, quantised=quantised)
     chosen = choose_dtype(dtype, where, parameters=sum(_parameters(file) for file in files))
     model = _from_folder(located.weights.name, folder, chosen, trust_remote_code=trust_remote_code)
     if located.base:
-        model = _with_adapters(model, located, trainable=trainable)
+        model = with_adapters(model, located, trainable=trainable)
     if ruined := not_finite_weights(model.named_parameters()):
         raise ModelError(
             f"{located.name}: {ruined}: it can neither be asked nor trained",
@@ -145,69 +200,76 @@ def load_model(
     return model.to(where).eval()
 
 
-def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_code: bool) -> PreTrainedModel:
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep what transformers logs, with words from the model's files, from the terminal."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, ImportError) as error:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_code: bool) -> PreTrainedModel:
+    try:
+        with _quiet_transformers():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                str(folder),
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except _REFUSALS as error:
         hint = (
             "Give --trust-remote-code if you trust its authors." if "trust_remote_code" in str(error) else ""
         )
         raise ModelError(f"{name}: cannot be loaded ({first_line(error)})", hint=hint) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
     absent = sorted(info["missing_keys"])
     if absent:
         raise ModelError(
             f"{name}: {len(absent)} weights are missing, {absent[0]} first; they would be random",
             hint="Is it a language model with its head, and was it saved whole?",
         )
+    _tidy_generation_config(model)
     return model
 
 
-def _with_adapters(
-    model: PreTrainedModel, located: LocatedModel, *, trainable: bool = False
-) -> PreTrainedModel:
-    from peft import PeftModel
-
-    if located.base and located.base.base:
-        model = _with_adapters(model, located.base).merge_and_unload()
-    _check_files(located.name, located.folder)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # peft only warns about tensors that fit nowhere
-            return PeftModel.from_pretrained(model, str(located.folder), is_trainable=trainable)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning) as error:
-        raise ModelError(
-            f"{located.name}: the adapter does not fit its base ({first_line(error)})"
-        ) from error
-
-
-def _check_files(name: str, folder: Path) -> list[Path]:
+def _check_files(name: str, folder: Path, *, quantised: bool = False) -> list[Path]:
     files = sorted(folder.glob("*.safetensors"))
     for file in files:
         try:
-            with safe_open(file, framework="pt"):
-                pass
+            with safe_open(file, framework="pt") as tensors:
+                kinds = {tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 - not a dict
         except (SafetensorError, OSError) as error:
             raise ModelError(
                 f"{name}: {file.name} is damaged ({first_line(error)})",
                 hint="Fetch or save the model again.",
             ) from None
+        if not quantised and not kinds & _FLOATS:
+            raise ModelError(
+                f"{name}: {file.name} holds whole numbers ({', '.join(sorted(kinds))}) and config.json no quantization_config",
+                hint="Give the model that it was made from.",
+            )
     return files
 
 
 def _parameters(file: Path) -> int:
     with safe_open(file, framework="pt") as tensors:
         return sum(torch.Size(tensors.get_slice(key).get_shape()).numel() for key in tensors.keys())  # noqa: SIM118 - not a dict
+
+
+def _tidy_generation_config(model: PreTrainedModel) -> None:
+    """Replace a configuration that transformers would refuse to save; how we ask comes from elsewhere."""
+    own = model.generation_config
+    try:
+        own.validate(strict=True)
+    except ValueError:
+        model.generation_config = GenerationConfig(
+            bos_token_id=own.bos_token_id, eos_token_id=own.eos_token_id, pad_token_id=own.pad_token_id
+        )
 
 
 def end_of_turn_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:  # noqa: ANN401 - a model or a PeftModel

@@ -5,18 +5,25 @@ Everything after this works on folders. Nothing here imports torch.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import EMBEDDED, PRESET_SETTINGS, SETTINGS_BYTES, parse_toml, read_bounded, user_path
 from dpo_cli.errors import ModelError, first_line
 from dpo_cli.hub import HUB_ID, HubRepository
+from dpo_cli.models.folder import (
+    READ,
+    check_files,
+    check_model_folder,
+    need_weights,
+    read_object,
+    refuse_training,
+)
 from dpo_cli.redaction import find_secret
 
-_WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py", "preset.toml"]
-"""What is fetched of a hub model: no pickled weights."""
+if TYPE_CHECKING:
+    from dpo_cli.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -41,16 +48,41 @@ class LocatedModel:
         return self.base.weights if self.base else self
 
 
-def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
+@dataclass(frozen=True)
+class _Options:
+    """How a model is looked for; `above` are the adapters that it is a base of."""
+
+    base: str | None = None
+    fetch: bool = True
+    above: tuple[Path, ...] = ()
+
+
+def locate_model(
+    name: str, *, revision: str | None = None, base: str | None = None, fetch: bool = True
+) -> LocatedModel:
     """Find a model's files, fetching them from the hub when `name` is a hub id.
 
     Args:
         name: "embedded", a folder with a model or a LoRA adapter, or a hub id.
         revision: Branch, tag or commit; only for hub ids.
+        base: The model that an adapter sits on, instead of the one that it names.
+        fetch: Ask the hub for what is not on this machine.
 
     Raises:
         ModelError: If it is not there, holds no safetensors weights, or the hub cannot be reached.
     """
+    located = _locate(name, revision, _Options(base, fetch))
+    if base is not None and located.base is None:
+        raise ModelError(f"--base: {name} is not an adapter", hint="Leave it out.")
+    return located
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a name is that of a folder with an adapter."""
+    return name != EMBEDDED and (user_path(name, ModelError) / "adapter_config.json").exists()
+
+
+def _locate(name: str, revision: str | None, options: _Options) -> LocatedModel:
     if secret := find_secret(name):
         raise ModelError(f"the name of a model {secret.sentence()}")
     if name == EMBEDDED:
@@ -60,7 +92,7 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
         if revision is not None:
             raise ModelError(f"{name}: is a folder and has no revisions", hint="Leave out the revision.")
         try:
-            return _in_folder(name, path)
+            return _in_folder(name, path, None, options)
         except OSError as error:
             raise ModelError(f"{name}: cannot be read ({error.strerror or first_line(error)})") from error
     if path.exists():
@@ -71,7 +103,25 @@ def locate_model(name: str, *, revision: str | None = None) -> LocatedModel:
         raise ModelError(
             f"{name or path}: no such folder", hint="Give a folder with a model, a hub id, or 'embedded'."
         )
-    return _in_folder(name, HubRepository(name, "model", revision).fetch_all(_WANTED), revision)
+    return _in_folder(
+        name, HubRepository(name, "model", revision).fetch_all(READ, ask=options.fetch), revision, options
+    )
+
+
+def locate_policy(config: ModelConfig, name: str | None = None) -> LocatedModel:
+    """Find the model that is going to be trained.
+
+    Args:
+        config: Which model.
+        name: Another name than the configuration's.
+
+    Raises:
+        ModelError: As `locate_model`, or if its weights are quantised.
+    """
+    located = locate_model(name or config.model, revision=config.model_revision, base=config.base)
+    weights = located.weights
+    refuse_training(weights.name, read_object(weights.name, weights.folder / "config.json"))
+    return located
 
 
 def model_folders(located: LocatedModel) -> list[Path]:
@@ -122,41 +172,29 @@ def _preset_table(document: dict[str, Any], key: str, where: str) -> dict[str, A
     return table
 
 
-def _in_folder(name: str, folder: Path, revision: str | None = None) -> LocatedModel:
-    if (folder / "adapter_config.json").is_file():
-        _need_weights(name, folder, "adapter_model*.safetensors")
-        return LocatedModel(name, folder, _base_of_adapter(name, folder), revision)
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"{name}: has no config.json, it is not a model folder",
-            hint="Give the folder that save_pretrained wrote.",
-        )
-    _need_weights(name, folder, "*.safetensors")
+def _in_folder(name: str, folder: Path, revision: str | None, options: _Options) -> LocatedModel:
+    if (folder / "adapter_config.json").exists():
+        check_files(name, folder)
+        need_weights(name, folder, "adapter_model*.safetensors")
+        return LocatedModel(name, folder, _base_of_adapter(name, folder, options), revision)
+    check_model_folder(name, folder)
     return LocatedModel(name, folder, revision=revision)
 
 
-def _need_weights(name: str, folder: Path, pattern: str) -> None:
-    if any(folder.glob(pattern)):
-        return
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+def _base_of_adapter(name: str, folder: Path, options: _Options) -> LocatedModel:
+    config = read_object(name, folder / "adapter_config.json")
+    named, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if options.base is not None:
+        named, revision = options.base, None
+    if not isinstance(named, str) or not named or not isinstance(revision, str | None):
         raise ModelError(
-            f"{name}: has pickled weights only, and unpickling runs code",
-            hint="Convert them to safetensors: load them where you trust them and call save_pretrained.",
+            f"{name}: adapter_config.json names no base model", hint="Name it with --base MODEL."
         )
-    raise ModelError(
-        f"{name}: has no weights ({pattern})", hint="Was the download or the training run finished?"
-    )
-
-
-def _base_of_adapter(name: str, folder: Path) -> LocatedModel:
+    if folder.resolve() in options.above:
+        raise ModelError(f"{name}: is an adapter on itself", hint="Name its base with --base MODEL.")
+    below = _Options(None, options.fetch, (*options.above, folder.resolve()))
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        base = config["base_model_name_or_path"]
-    except (ValueError, KeyError):
-        raise ModelError(f"{name}: adapter_config.json names no base model") from None
-    if not isinstance(base, str) or not base:
-        raise ModelError(f"{name}: adapter_config.json names no base model")
-    try:
-        return locate_model(base, revision=config.get("revision"))
+        return _locate(named, revision, below)
     except ModelError as error:
-        raise ModelError(f"{name}: its base model: {error.message}", hint=error.hint) from None
+        hint = error.hint if options.base else f"{error.hint} If it has moved, name it with --base.".strip()
+        raise ModelError(f"{name}: its base model: {error.message}", hint=hint) from None

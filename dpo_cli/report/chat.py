@@ -11,21 +11,22 @@ from dpo_cli.errors import DataError
 from dpo_cli.jobs.compare import model_to_test
 from dpo_cli.report.answers import show_stream
 from dpo_cli.report.console import stderr, stdout, visible_line
+from dpo_cli.text.questions import LONGEST_QUESTION
 
 if TYPE_CHECKING:
-    from dpo_cli.config import TestConfig
+    from dpo_cli.config import AskConfig
 
 _PROMPT = "> "
 
 
-def hold_conversation(config: TestConfig) -> None:
+def hold_conversation(config: AskConfig) -> None:
     """Read a line, answer it word by word, and remember both; an empty line or end of input ends it.
 
     Raises:
         ModelError: The model cannot be loaded.
         DataError: Standard input cannot be read, or is not text.
     """
-    from dpo_cli.models.generate import conversation, stream
+    from dpo_cli.models.generate import accepted_system_prompt, conversation, stream
     from dpo_cli.models.loading import load_model_and_tokenizer
 
     name = model_to_test(config)
@@ -36,10 +37,11 @@ def hold_conversation(config: TestConfig) -> None:
         device=config.device,
         trust_remote_code=config.trust_remote_code,
         chat_template=config.chat_template,
+        base=config.base,
     )
     notes, console = stderr(), stdout()
     notes.print(Text(f"Talking to {visible_line(name)}. An empty line ends the conversation.", style="dim"))
-    messages = conversation("", config.system_prompt)[:-1]
+    messages = conversation("", accepted_system_prompt(tokenizer, config.system_prompt))[:-1]
     while (asked := _ask(console.is_terminal)) is not None:
         messages.append({"role": "user", "content": asked})
         pieces = stream(
@@ -57,7 +59,7 @@ def _ask(terminal: bool) -> str | None:
     """A line from standard input; None at its end or when it is empty.
 
     Raises:
-        DataError: Standard input is closed, or the line is not text in its encoding.
+        DataError: Standard input is closed, or the line is too long or not text in its encoding.
     """
     if sys.stdin is None:
         raise DataError(
@@ -75,4 +77,9 @@ def _ask(terminal: bool) -> str | None:
         ) from None
     except OSError as error:
         raise DataError(f"--interactive: standard input cannot be read ({error.strerror})") from None
+    if len(line) > LONGEST_QUESTION:
+        raise DataError(
+            f"--interactive: a line of standard input has {len(line):,} characters, and a question has at most"
+            f" {LONGEST_QUESTION:,}"
+        )
     return line if line.strip() else None

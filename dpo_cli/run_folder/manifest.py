@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_cli.run_folder import lock
+from dpo_cli.run_folder.disk import write_file
 
 NAME = "manifest.json"
 _UNLISTED = frozenset({NAME, lock.NAME})
@@ -35,7 +36,7 @@ def write_manifest(folder: Path, *, hashed: bool = True) -> None:
     names = [name for name in files_in(folder) if name not in _UNLISTED]
     entries = {name: _entry(folder / name, hashed=hashed) for name in names}
     text = json.dumps({"files": entries}, indent=1)
-    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+    write_file(folder / NAME, text + "\n")
 
 
 def foreign_files(folder: Path) -> list[str]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peft import PeftModel
+from transformers.utils import GENERATION_CONFIG_NAME
 
-from dpo_cli.errors import ConfigError, ModelError
-from dpo_cli.models.loading import load_model, load_tokenizer
+from dpo_cli.errors import ModelError
+from dpo_cli.events import Noted, OnEvent, ignore
+from dpo_cli.models.adapters import merged
+from dpo_cli.models.loading import load_model, load_tokenizer, require_embeddings
 from dpo_cli.models.memory import out_of_memory_in_words
 
 if TYPE_CHECKING:
@@ -26,25 +31,27 @@ def load_policy(
     *,
     device: str | None = None,
     pairs: Dataset | IterableDataset | None = None,
+    on_event: OnEvent = ignore,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load what is going to be trained: weights in fp32, an adapter ready to be trained further.
+
+    With `lora_rank` an adapter is merged into its base, on which the new one is trained; so it is the reference too.
 
     Args:
         located: The model.
         config: Settings that say how to load it.
         device: Where to; the configuration's device unless given.
         pairs: What it will be trained on, if that is known already: the tokenizer must be able to end them.
+        on_event: Told what becomes of an adapter.
 
     Raises:
         ModelError: If its files cannot be used, or its tokenizer has no token to end these pairs with.
-        ConfigError: If a new adapter is asked for on top of one.
         TrainingError: If memory runs out.
     """
-    if located.base is not None and config.lora_rank is not None:
-        raise ConfigError(
-            f"--lora-rank: {located.name} is an adapter already, and is trained further as it is",
-            hint="Leave out --lora-rank, or give its base model as --model.",
-        )
+    if located.base is not None:
+        new = f"a new one of rank {config.lora_rank} is trained on top of it, and it is the reference"
+        what = new if config.lora_rank is not None else "it is trained further"
+        on_event(Noted(f"{located.name} is an adapter: {what}"))
     trust = config.trust_remote_code
     tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=config.chat_template)
     if pairs is not None:
@@ -54,6 +61,10 @@ def load_policy(
         model = load_model(
             located, dtype="float32", device=device or config.device, trust_remote_code=trust, trainable=True
         )
+        if located.base is not None and config.lora_rank is not None:
+            model = merged(model)
+            model.name_or_path = str(located.folder)  # peft takes a new adapter's base from here
+    require_embeddings(located.name, model, tokenizer)
     return model, tokenizer
 
 
@@ -99,11 +110,24 @@ def save_policy(
         folder: Where to.
     """
     if isinstance(model, PeftModel):
-        model.save_pretrained(str(folder), selected_adapters=["default"])
-        _name_base(folder / "adapter_config.json", located.weights)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that trained embeddings are saved as well
+            model.save_pretrained(str(folder), selected_adapters=["default"])
+        _name_base(folder / "adapter_config.json", _base_of(model, located))
     else:
         model.save_pretrained(str(folder))
+        as_it_was = located.weights.folder / GENERATION_CONFIG_NAME
+        if (
+            as_it_was.is_file()
+        ):  # transformers calls some invalid that others read, and drops what it does not know
+            shutil.copyfile(as_it_was, folder / GENERATION_CONFIG_NAME)
     tokenizer.save_pretrained(str(folder))
+
+
+def _base_of(model: PeftModel, located: LocatedModel) -> LocatedModel:
+    """What a trained adapter sits on: its own base if it was trained further, else the model that training began with."""
+    named = model.peft_config["default"].base_model_name_or_path
+    return located if located.base is None or named == str(located.folder) else located.base
 
 
 def _name_base(file: Path, base: LocatedModel) -> None:

@@ -13,7 +13,7 @@ from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
 from dpo_cli.events import Noted, ignore
 from dpo_cli.models.devices import choose_device
-from dpo_cli.models.locate import locate_model, model_folders, read_preset
+from dpo_cli.models.locate import locate_policy, model_folders, read_preset
 from dpo_cli.run_folder import OutputFolder, write_history
 from dpo_cli.training.loop import Training, TrainingResult
 from dpo_cli.training.policy import load_policy
@@ -65,7 +65,7 @@ class DPOTrainerWrapper:
         config = training_config or DPOTrainingConfig()
         preflight(config, evaluate=eval_dataset is not None)
         self.model_name = model_name
-        self.located = locate_model(model_name, revision=config.model_revision)
+        self.located = locate_policy(config, model_name)
         job = getattr(train_dataset, "job", config.command)
         preset, origin = read_preset(self.located, job, lora=config.lora_rank is not None)
         self.config, self.preset = apply_preset(config, preset, origin)
@@ -88,7 +88,13 @@ class DPOTrainerWrapper:
 
     @cached_property
     def _training(self) -> Training:
-        policy = load_policy(self.located, self.config, device=self.device, pairs=self.train_dataset)
+        policy = load_policy(
+            self.located,
+            self.config,
+            device=self.device,
+            pairs=self.train_dataset,
+            on_event=self.on_event,
+        )
         return Training(
             policy,
             self.located,

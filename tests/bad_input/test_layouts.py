@@ -26,8 +26,8 @@ def rows(name, row, *says, code=2, argv=(), **more):
     )
 
 
-def talk(name, *says, **changes):
-    return rows(name, TALK | changes, *says)
+def talk(name, *says, argv=(), **changes):
+    return rows(name, TALK | changes, *says, argv=argv)
 
 
 test_columns = bad_input_test(
@@ -53,8 +53,8 @@ test_columns = bad_input_test(
             "chosen",
         ),
         rows(
-            "a chosen that is a list of words",
-            {"prompt": "a", "chosen": ["b"], "rejected": ["c"]},
+            "a chosen that is a list of numbers",
+            {"prompt": "a", "chosen": [1], "rejected": [2]},
             "line 1",
             "chosen",
         ),
@@ -132,8 +132,13 @@ test_messages = bad_input_test(
         talk("a message without content", "line 1", prompt=[{"role": "user"}]),
         talk("a role that is null", "line 1", prompt=[{"role": None, "content": "a"}]),
         talk("a role that is a list", "line 1", prompt=[{"role": ["user"], "content": "a"}]),
-        talk("a role of nobody's", "line 1", prompt=[{"role": "wizard", "content": "a"}]),
-        talk("a role with an escape", r"\x1b", prompt=[{"role": "\x1b[31m", "content": "a"}]),
+        talk("a role of nobody's", "line 1", argv=("--strict",), prompt=[{"role": "wizard", "content": "a"}]),
+        talk(
+            "a role with an escape",
+            r"\x1b",
+            argv=("--strict",),
+            prompt=[{"role": "\x1b[31m", "content": "a"}],
+        ),
         talk("content that is null", "line 1", prompt=[{"role": "user", "content": None}]),
         talk("content that is a number", "line 1", prompt=[{"role": "user", "content": 3}]),
         talk(
@@ -145,7 +150,13 @@ test_messages = bad_input_test(
             "content of parts without a type", "line 1", prompt=[{"role": "user", "content": [{"txt": "a"}]}]
         ),
         talk("content that nests", "line 1", prompt=[{"role": "user", "content": [[["a"]]]}]),
-        talk("an answer that is the user's", "line 1", chosen=[USER], rejected=[USER | {"content": "b"}]),
+        talk(
+            "an answer that is the user's",
+            "line 1",
+            argv=("--strict",),
+            chosen=[USER],
+            rejected=[USER | {"content": "b"}],
+        ),
         talk(
             "an answer that is empty",
             "line 1",
@@ -180,6 +191,7 @@ test_messages = bad_input_test(
                 "chosen": {"from": "human", "value": "a"},
                 "rejected": {"from": "human", "value": "b"},
             },
+            argv=("--strict",),
         ),
         rows(
             "transcripts that share nothing",

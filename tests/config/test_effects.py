@@ -9,6 +9,7 @@ from transformers.training_args import OptimizerNames
 
 from dpo_cli import config as config_module
 from dpo_cli.config import (
+    AskConfig,
     BenchConfig,
     CompareConfig,
     DPOTrainingConfig,
@@ -17,7 +18,6 @@ from dpo_cli.config import (
     load_settings,
     to_toml,
 )
-from dpo_cli.config import TestConfig as AskConfig
 from dpo_cli.config.effects import EFFECTS
 from dpo_cli.config.trl_table import check_optimizer, optimizers
 from dpo_cli.errors import ConfigError

@@ -61,7 +61,7 @@ def tokenizer():
 
 def make_model(family, **changes):
     set_seed(5)
-    config = AutoConfig.for_model(family, **{**WIDTHS, **FAMILIES[family], **changes})
+    config = AutoConfig.for_model(family, **{**WIDTHS, **FAMILIES.get(family, {}), **changes})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = AutoModelForCausalLM.from_config(config)

@@ -144,7 +144,7 @@ class LeftPadding(DataCollatorForPreference):
 
 
 def test_batches_that_the_engine_leaves_to_trl_are_counted_and_told_once(tmp_path):
-    rows, told = [r | {"prompt_ids": r["prompt_ids"][: 1 + i % 2]} for i, r in enumerate(pairs())], []
+    rows, told = [r | {"prompt_ids": r["prompt_ids"][: 2 - i % 2]} for i, r in enumerate(pairs())], []
     settings = {
         "data_collator": LeftPadding(pad_token_id=0),
         "per_device_train_batch_size": 1,

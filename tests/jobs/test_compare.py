@@ -11,10 +11,10 @@ from datasets import Dataset
 from tiny_models import make_model, make_tokenizer
 
 from dpo_cli.config import CompareConfig, DPOTrainingConfig
-from dpo_cli.errors import ConfigError
+from dpo_cli.errors import ConfigError, ModelError
+from dpo_cli.hub import HubRepository
 from dpo_cli.jobs.compare import compare, recorded_run
 from dpo_cli.jobs.train import train
-from dpo_cli.models import locate
 from dpo_cli.models.loading import load_model_and_tokenizer
 from dpo_cli.training.trainer import DPOTrainerWrapper
 
@@ -119,11 +119,11 @@ def hub(tmp_path, monkeypatch):
         make_model(make_tokenizer(), seed=seed).save_pretrained(folder)
         make_tokenizer().save_pretrained(folder)
 
-    def fetch(name, revision):
-        asked.append((name, revision))
-        return tmp_path / f"snapshot-{revision}"
+    def fetch(repository, patterns, *, ask=True):
+        asked.append((repository.name, repository.revision))
+        return tmp_path / f"snapshot-{repository.revision}"
 
-    monkeypatch.setattr(locate, "_fetch", fetch)
+    monkeypatch.setattr(HubRepository, "fetch_all", fetch)
     return asked
 
 
@@ -144,3 +144,14 @@ def test_an_adapter_stays_on_the_revision_that_it_was_trained_on(hub, tmp_path):
             (out / "config.toml").unlink()
         assert compare(CompareConfig(after=str(out), device="cpu", **QUICK)).before == "org/m"
     assert set(hub) == {("org/m", "v1")}
+
+
+def test_a_base_that_only_a_folder_s_settings_name_is_not_fetched(tiny_model, tmp_path, monkeypatch):
+    folder = shutil.copytree(tiny_model, tmp_path / "stranger")
+    (folder / "config.toml").write_text('# Written by dpo train.\nmodel = "evil/base"\n')
+    asked = []
+    monkeypatch.setattr(HubRepository, "_reachable", lambda self: asked.append(self.name) or True)
+    with pytest.raises(ModelError, match="was trained from evil/base") as error:
+        compare(CompareConfig(after=str(folder)))
+    assert "--before" in error.value.hint
+    assert not asked

@@ -1,6 +1,7 @@
 """`--save-rewards`, held against log-probabilities summed token by token, on pairs of plain text."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -117,3 +118,30 @@ def test_a_file_in_the_output_folder_would_go_with_the_earlier_run(base, pairs, 
                 base, pairs, tmp_path, eval_dataset=str(pairs), save_rewards=str(tmp_path / "out" / "r.jsonl")
             )
         )
+
+
+@pytest.mark.parametrize(
+    "kind", ["the data itself", "a note", "weights", "a folder", "a device", "a link to the data"]
+)
+def test_a_file_that_it_did_not_write_is_never_replaced(base, pairs, tmp_path, kind):
+    own = tmp_path / "own"
+    place = {"the data itself": pairs, "a folder": tmp_path, "a device": Path("/dev/null")}.get(kind, own)
+    if kind in {"a note", "weights"}:
+        own.write_bytes(b"mine" if kind == "a note" else (base / "model.safetensors").read_bytes())
+    elif kind == "a link to the data":
+        own.symlink_to(pairs)
+    before = None if place.is_dir() else place.read_bytes()
+    with pytest.raises(
+        OutputError, match=r"--save-rewards .*: (exists, and dpo did not|is a folder|is not a file)"
+    ):
+        train(config(base, pairs, tmp_path, eval_dataset=str(pairs), save_rewards=str(place)))
+    assert before is None or place.read_bytes() == before
+    assert Path("/dev/null").is_char_device()
+    assert not (tmp_path / "out").exists()
+
+
+def test_rewards_of_an_earlier_run_are_replaced(base, pairs, tmp_path):
+    file = tmp_path / "r.jsonl"
+    file.write_text('{"row": 1, "chosen": 0.0, "rejected": 0.0, "margin": 0.0}\n')
+    train(config(base, pairs, tmp_path, eval_dataset=str(pairs), save_rewards=str(file)))
+    assert len(file.read_text().splitlines()) == 3

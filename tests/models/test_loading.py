@@ -98,7 +98,7 @@ def spoil(folder, how):
         ("pickled", "unpickling runs code"),
         ("truncated", "model.safetensors is damaged"),
         ("no config", "has no config.json"),
-        ("not json", "cannot be loaded|tokenizer"),
+        ("not json", "config.json cannot be read"),
         ("no tokenizer", "its tokenizer cannot be loaded"),
         ("missing tensor", "1 weights are missing, model.layers.1.mlp.up_proj.weight first"),
         ("other shape", "cannot be loaded"),

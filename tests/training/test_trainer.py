@@ -72,8 +72,12 @@ def test_an_adapter_leaves_the_base_as_it_was_and_is_trained_further(tiny_model,
     stacked = DPOTrainerWrapper(
         str(first), train_dataset=pairs, training_config=settings(tmp_path / "third", lora_rank=4)
     )
-    with pytest.raises(ConfigError, match="adapter already"):
-        stacked.train()
+    # A new adapter on top: the one below is the reference, and what is loaded again.
+    assert stacked.train().history[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    ids = torch.tensor([[1, 5, 9, 20]])
+    again, _ = load_model_and_tokenizer(str(tmp_path / "third"), dtype="float32", device="cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(again(ids).logits, stacked.model.eval()(ids).logits)
 
 
 def test_a_reference_of_ones_own_is_used(tiny_model, pairs, tmp_path):
