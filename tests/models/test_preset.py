@@ -42,7 +42,7 @@ def test_what_a_preset_may_say_is_written_down():
         "beta", "loss_type", "loss_weights", "label_smoothing", "ld_alpha", "f_divergence_type",
         "f_alpha_divergence_coef", "use_weighting", "discopop_tau",
         "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
-        "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
+        "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "weight_decay", "max_grad_norm",
         "gradient_checkpointing", "max_length", "truncation_mode", "seed", "engine",
         "lora_rank", "lora_alpha", "lora_dropout", "lora_target_modules",
     } == PRESET_SETTINGS  # fmt: skip
