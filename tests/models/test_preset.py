@@ -57,7 +57,7 @@ OTHERS = sorted(
 @pytest.mark.parametrize("table", ["train", "train.lora"])
 def test_anything_else_is_refused_by_name(with_preset, key, table):
     located = with_preset(f"[{table}]\nbeta = 0.1\n{key} = true\n")
-    with pytest.raises(ModelError, match=rf"preset.toml: \[{table}\]: {key}: a preset may say") as error:
+    with pytest.raises(ModelError, match=rf"preset.toml: \[{table}\]: {key}: a preset may only set") as error:
         read_preset(located, "train", lora=False)
     assert error.value.exit_code == 2
 
@@ -89,7 +89,7 @@ def test_a_malformed_preset_is_one_message(with_preset, preset, says):
     with pytest.raises(ModelError, match=says) as error:
         read_preset(with_preset(preset), "train", lora=False)
     assert "\n" not in error.value.message
-    assert "Take it out" in error.value.hint
+    assert "remove it from the file" in error.value.hint
 
 
 def test_a_value_out_of_range_is_named_with_the_file(with_preset):
