@@ -45,7 +45,7 @@ def test_every_mistake_of_the_table_is_told_at_once(tmp_path):
     file.write_text("[trl]\nbf16 = 3\nadam_beta1 = 'x'\nadam_beta3 = 1\n")
     with pytest.raises(ConfigError) as error:
         load_settings(DPOTrainingConfig, {}, str(file))
-    for key in ("bf16 must be", "adam_beta1 must be", "adam_beta3 is no field"):
+    for key in ("bf16 must be", "adam_beta1 must be", "adam_beta3 is not a field"):
         assert key in error.value.message
 
 
