@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dpo_cli.config import TestConfig
+from dpo_cli.config import AskConfig
 
-SETTINGS = TestConfig
+SETTINGS = AskConfig
 HELP = """Ask a model.
 
     dpo test -q "What is your name?"
@@ -13,7 +13,7 @@ HELP = """Ask a model.
 """
 
 
-def run(config: TestConfig, as_json: bool) -> None:
+def run(config: AskConfig, as_json: bool) -> None:
     """Ask, and print the answers."""
     if config.interactive:
         from dpo_cli.report.chat import hold_conversation

@@ -5,12 +5,12 @@
 """
 
 from dpo_cli.config.commands import (
+    AskConfig,
     BenchConfig,
     CheckConfig,
     CompareConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
-    TestConfig,
 )
 from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
 from dpo_cli.config.paths import user_path
@@ -32,6 +32,7 @@ __all__ = [
     "EMBEDDED",
     "PRESET_SETTINGS",
     "SETTINGS_BYTES",
+    "AskConfig",
     "BenchConfig",
     "CheckConfig",
     "CompareConfig",
@@ -42,7 +43,6 @@ __all__ = [
     "ModelConfig",
     "OptimizationConfig",
     "Settings",
-    "TestConfig",
     "Truncation",
     "TruncationMode",
     "UnreadableError",

@@ -133,7 +133,7 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
         return self
 
 
-class TestConfig(GenerationConfig, ModelConfig):
+class AskConfig(GenerationConfig, ModelConfig):
     """The settings of `dpo test`."""
 
     command: ClassVar[str] = "test"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from dpo_cli.config.settings import Settings
+    from pydantic import BaseModel
 
 
 class Effect(NamedTuple):
@@ -53,7 +53,7 @@ EFFECTS = (
 )  # fmt: skip
 
 
-def without_effect(config: Settings, of_preset: Collection[str] = ()) -> list[str]:
+def without_effect(config: BaseModel, of_preset: Collection[str] = ()) -> list[str]:
     """A line, "setting: reason", for each setting that was given, is not its default, and would change nothing.
 
     Args:

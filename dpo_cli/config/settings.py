@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypedDict, cast
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -28,7 +29,15 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 """The name of the chat model that ships with the package."""
 
-Text = Annotated[str, StringConstraints(min_length=1)]
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        msg = "must not have a NUL byte"
+        raise ValueError(msg)
+    return text
+
+
+Text = Annotated[str, StringConstraints(min_length=1), AfterValidator(_without_nul)]
 Rate = Annotated[float, Field(ge=0, le=1)]
 Strings = Annotated[tuple[Text, ...], Field(strict=False)]
 Numbers = Annotated[tuple[float, ...], Field(strict=False)]

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from dpo_cli.errors import quoted
 
 _SOURCES = (
     ("trl", "trainer/dpo_config.py", "DPOConfig"),
@@ -96,28 +99,51 @@ _DISTRIBUTIONS = {
 
 
 @cache
-def trl_fields() -> frozenset[str]:
-    """Names of all fields of the installed TRL's DPOConfig."""
-    names: set[str] = set()
+def trl_fields() -> dict[str, str]:
+    """The fields of the installed TRL's DPOConfig, each with its type as the source has it."""
+    fields: dict[str, str] = {}
     for package, file, cls in _SOURCES:
         tree = ast.parse((_package_folder(package) / file).read_text(encoding="utf-8"))
         node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls)
-        names |= {
-            n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
-        }
-    return frozenset(n for n in names if not n.startswith("_"))
+        for n in node.body:
+            if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name):
+                fields.setdefault(n.target.id, ast.unparse(n.annotation))
+    return {name: kind for name, kind in fields.items() if not name.startswith("_")}
+
+
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "bool": ((bool,), "true or false"),
+    "int": ((int,), "a whole number"),
+    "float": ((float, int), "a number"),
+    "str": ((str,), "text"),
+    "dict": ((dict,), "a table"),
+    "list": ((list,), "a list"),
+    "None": ((), ""),
+}
+"""Types as TRL's source spells them: what TOML gives for them, and their name in words."""
+
+
+def _of_another_type(key: str, value: object) -> str:
+    """What a field must be, when the value is not; empty when it is, or when its type is not a simple one."""
+    names = [name.strip() for name in re.sub(r"\[.*?\](?=\s*(\||$))", "", trl_fields()[key]).split("|")]
+    if not all(name in _KINDS for name in names):
+        return ""
+    allowed = tuple(kind for name in names for kind in _KINDS[name][0])
+    if isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool)):
+        return ""
+    return " or ".join(words for name in names if (words := _KINDS[name][1]))
 
 
 def check_trl_table(table: dict[str, Any], taken: frozenset[str]) -> dict[str, Any]:
     """Return `table` if each key is a field of TRL's DPOConfig that has an effect and is no setting of ours.
 
     Raises:
-        ValueError: Naming every key that is unknown to TRL, without effect here, or a setting of our own.
+        ValueError: Naming every key that is unknown to TRL, without effect here, or a setting of our own, or of another type.
     """
     if not table:
         return table
     wrong = []
-    for key in table:
+    for key, value in table.items():
         if key in taken:
             wrong.append(f"{key} is a setting of its own, give it outside of trl")
         elif key in _WITHOUT_EFFECT:
@@ -127,6 +153,8 @@ def check_trl_table(table: dict[str, Any], taken: frozenset[str]) -> dict[str, A
             wrong.append(
                 f"{key} is no field of TRL's DPOConfig" + (f", did you mean {near[0]}?" if near else "")
             )
+        elif must := _of_another_type(key, value):
+            wrong.append(f"{key} must be {must}, not {quoted(value)}")
     if wrong:
         raise ValueError("; ".join(wrong))
     return table

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dpo_cli.engine.agreement import first_difference
 from dpo_cli.engine.completion_head import score_tokens
 from dpo_cli.engine.length_scaled_rope import length_scaled_modules
 from dpo_cli.engine.packing import IGNORED_LABEL, PackedPairs, is_right_padded, pack_pairs
 from dpo_cli.engine.segment_attention import LAYOUT_ARGUMENT, packed_forward, plug_in, plug_out
-from dpo_cli.engine.trial import first_difference
 from dpo_cli.engine.vocabulary_tiles import HeadSettings
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from dpo_cli.batches import batches_by_length
+from dpo_cli.engine.agreement import matmul_precision
 from dpo_cli.engine.length_scaled_rope import length_limit
 from dpo_cli.engine.packed_forward import ForwardCounts
 from dpo_cli.engine.reference_cache import (
@@ -35,7 +36,6 @@ from dpo_cli.engine.reference_cache import (
     reference_weights,
 )
 from dpo_cli.engine.shared_prefix import ENGINE_VERSION, install_shared_prefix
-from dpo_cli.engine.trial import matmul_precision
 from dpo_cli.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:

@@ -12,12 +12,21 @@ are compared: they have come through every layer, and no gradient of a weight is
 from __future__ import annotations
 
 import contextlib
-import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dpo_cli.engine.agreement import (
+    COARSE_GRADIENT_TOLERANCE,
+    GRADIENT_TOLERANCE,
+    UNIT,
+    arithmetic_of,
+    for_a_while,
+    gap_between,
+    in_words,
+    no_trace,
+)
 from dpo_cli.engine.length_scaled_rope import narrowed, state_kept
 from dpo_cli.engine.packing import IGNORED_LABEL
 from dpo_cli.engine.segment_attention import SHORT_ROW
@@ -39,12 +48,6 @@ WINDOW = 5
 
 WEIGHT = 0.02
 """Standard deviation that new adapters get for the trial: as they come, they are zero and nothing of them shows."""
-
-TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3
-"""In full precision: of each log-probability (absolute and relative), and of the gradients' norm (relative)."""
-
-COARSE_TOLERANCE, COARSE_GRADIENT_TOLERANCE, COARSE_SHARE = 5e-2, 0.5, 0.1
-"""The same in lower precision, where a share of the tokens may differ more: rounding can choose another expert."""
 
 
 @dataclass(frozen=True)
@@ -81,92 +84,18 @@ def reason_by_trial(route: Route) -> str | None:
     reason: str | None = None
     tried: set[torch.dtype] = set()
     try:
-        with _no_trace(model), route.engine.on_trial(), _for_a_while(modes), contextlib.ExitStack() as stack:
+        with no_trace(model), route.engine.on_trial(), for_a_while(modes), contextlib.ExitStack() as stack:
             route.call.train(learns)
             stack.enter_context(_filled_with_noise(route.call) if route.within is None else route.within())
             for context in route.contexts:
                 with context():
-                    arithmetic = _arithmetic(model)
+                    arithmetic = arithmetic_of(model)
                     if reason is None and arithmetic not in tried:
                         tried.add(arithmetic)
                         reason = _difference(route, coarse=arithmetic != torch.float32)
     except (TypeError, RuntimeError, ValueError, AttributeError, LookupError) as error:
-        reason = _in_words(error)
+        reason = in_words(error)
     return None if reason is None else f"{model.config.get_text_config().model_type}: {reason}"
-
-
-def first_difference(
-    model: Any,
-    theirs: Callable[[], torch.Tensor],
-    ours: Callable[[], torch.Tensor],
-    autocast: Callable[[], contextlib.AbstractContextManager[Any]],
-) -> str | None:
-    """Whether two ways to score a batch give the same log-probabilities here and now.
-
-    Args:
-        model: The model that both call.
-        theirs: TRL's way.
-        ours: The engine's.
-        autocast: A function that returns the context which both ways make for themselves.
-
-    Returns:
-        The difference in words, or None. Nothing is left behind: no random number is drawn, no gradient kept.
-    """
-    try:
-        with _no_trace(model), torch.no_grad():
-            with state_kept(model):
-                expected = theirs()
-            with state_kept(model):
-                found = ours()
-        with autocast():
-            coarse = _arithmetic(model) != torch.float32
-        gap = _gap(found.float(), expected.float(), coarse=coarse)
-    except (TypeError, RuntimeError, ValueError, AttributeError, LookupError) as error:
-        return _in_words(error)
-    return None if gap is None else f"the first batch differed from TRL's forward by {gap:.2g} {_UNIT}"
-
-
-def matmul_precision(device: str) -> str:
-    """How factors of fp32 products are rounded on a type of device: "ieee" (not at all), "tf32" or "bf16"."""
-    backend = torch.backends.cuda if device == "cuda" else torch.backends.mkldnn
-    chosen = str(backend.matmul.fp32_precision)
-    return "ieee" if chosen == "none" else chosen
-
-
-_UNIT = "in a token's log-probability"
-
-
-@contextlib.contextmanager
-def _no_trace(model: Any) -> Iterator[None]:
-    """Draw no random number that training would draw, and checkpoint nothing.
-
-    Reentrant checkpointing cannot be asked for one gradient; what it changes is memory, not numbers.
-    """
-    devices = [model.device] if model.device.type == "cuda" else []
-    checkpointed = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
-    with (
-        torch.random.fork_rng(devices=devices),
-        _for_a_while([(module, "gradient_checkpointing", False) for module in checkpointed]),
-    ):
-        yield
-
-
-def _in_words(error: Exception) -> str:
-    """An error as a reason; one that a line of this package raised, and no model could cause, is raised again."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    package = str(frames[-1].f_globals.get("__name__", "")).partition(".")[0]
-    if package == __name__.partition(".")[0] and not isinstance(error, (TypeError, RuntimeError)):
-        raise error
-    return f"{type(error).__name__}: {error}"
-
-
-def _arithmetic(model: Any) -> torch.dtype:
-    """The number format that products are computed in, here and now."""
-    kind = model.device.type
-    if torch.is_autocast_enabled(kind):
-        return torch.get_autocast_dtype(kind)
-    dtype: torch.dtype = model.dtype
-    return torch.bfloat16 if dtype == torch.float32 and matmul_precision(kind) in ("tf32", "bf16") else dtype
 
 
 def _difference(route: Route, *, coarse: bool) -> str | None:
@@ -187,29 +116,20 @@ def _difference(route: Route, *, coarse: bool) -> str | None:
     if engine.length_scaled:
         trials.append((batches[0], narrowed(engine.model, SHORT - 1)))
     for batch, changes in trials:
-        with _for_a_while(changes):
+        with for_a_while(changes):
             with engine.paused():
                 expected, wanted_gradient = _scores_and_gradient(route, batch)
             before = engine.counts.packed
             found, gradient = _scores_and_gradient(route, batch)
         if engine.counts.packed == before:
             return next(reversed(engine.counts.handed_over), "the model's forward is never called")
-        gap = _gap(found, expected, coarse=coarse)
+        gap = gap_between(found, expected, coarse=coarse)
         if gap is not None:
-            return f"a trial differed from TRL's forward by {gap:.2g} {_UNIT}"
+            return f"a trial differed from TRL's forward by {gap:.2g} {UNIT}"
         error, size = float((gradient - wanted_gradient).norm()), float(wanted_gradient.norm())
         if not error <= (COARSE_GRADIENT_TOLERANCE if coarse else GRADIENT_TOLERANCE) * size:
             return f"a trial differed from TRL's backward pass by {error:.2g} in gradients of {size:.2g}"
     return None
-
-
-def _gap(found: torch.Tensor, expected: torch.Tensor, *, coarse: bool) -> float | None:
-    """The largest difference of log-probabilities if there are too many or too large ones, else None."""
-    gap = (found - expected).abs()
-    tolerance = COARSE_TOLERANCE if coarse else TOLERANCE
-    # Written so that a NaN on either side is a difference.
-    off = ~(gap <= tolerance * (1 + expected.abs()))
-    return float(gap.max()) if off.float().mean() > (COARSE_SHARE if coarse else 0) else None
 
 
 def _draws_lots(route: Route, batch: dict[str, Any]) -> bool:
@@ -292,19 +212,6 @@ def _narrow_windows(model: Any, config: Any) -> list[tuple[Any, str, Any]]:
     layers = [m for m in model.modules() if isinstance(getattr(m, "sliding_window", None), int)]
     less = config.sliding_window - WINDOW  # a few layers count the window from one on
     return [(holder, "sliding_window", holder.sliding_window - less) for holder in (config, *layers)]
-
-
-@contextlib.contextmanager
-def _for_a_while(changes: Sequence[tuple[Any, str, Any]]) -> Iterator[None]:
-    """Set attributes, given as object, name and value, and set them back."""
-    before = [(holder, name, getattr(holder, name)) for holder, name, _ in changes]
-    try:
-        for holder, name, value in changes:
-            setattr(holder, name, value)
-        yield
-    finally:
-        for holder, name, value in reversed(before):
-            setattr(holder, name, value)
 
 
 def _trial_batch(engine: PackedForward, longest: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dpo_cli.evaluation.implicit_rewards import (
     reward_rows,
 )
 from dpo_cli.evaluation.json_values import scores_json
-from dpo_cli.evaluation.scores import Answer, Names, Score, ScoreRow, lone_row, score_answers
+from dpo_cli.evaluation.scores import Answer, Rename, Score, ScoreRow, lone_row, score_answers
 from dpo_cli.evaluation.verdict import DEFAULT_THRESHOLDS, Verdict, judge
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Comparison:
     scores: tuple[ScoreRow, ...]
     verdict: Verdict | None
     margins: Margins | None = None
-    names: Names | None = None
+    names: Rename | None = None
     same_tokens: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def compare_examinations(
     before: Examination,
     after: Examination,
     *,
-    names: Names | None = None,
+    names: Rename | None = None,
     beta: float = 0.2,
     thresholds: Mapping[str, float] = DEFAULT_THRESHOLDS,
 ) -> Comparison:

@@ -48,7 +48,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Names:
+class Rename:
     """The name a model had, and the one it was to take."""
 
     old: str
@@ -109,28 +109,28 @@ class Measure:
     label: str
     better: Better
     unit: Unit
-    of: Callable[[Answer, Names | None], float | None]
+    of: Callable[[Answer, Rename | None], float | None]
 
 
-def _new_name(answer: Answer, names: Names | None) -> float | None:
+def _new_name(answer: Answer, names: Rename | None) -> float | None:
     if names is None or answer.question.group != IDENTITY:
         return None
     return float(contains_name(answer.answer, names.new))
 
 
-def _leak(answer: Answer, names: Names | None) -> float | None:
+def _leak(answer: Answer, names: Rename | None) -> float | None:
     if names is None or answer.question.group != IDENTITY:
         return None
     return float(leaks(answer.answer, names.old, names.new))
 
 
-def _doubled(answer: Answer, names: Names | None) -> float | None:
+def _doubled(answer: Answer, names: Rename | None) -> float | None:
     if names is None or answer.question.group != IDENTITY:
         return None
     return float(doubled(answer.answer, names.old, names.new))
 
 
-def _claims(answer: Answer, names: Names | None) -> float | None:
+def _claims(answer: Answer, names: Rename | None) -> float | None:
     """The new name in an answer to a question that neither asks for it nor says it."""
     if names is None or answer.question.group == IDENTITY:
         return None
@@ -139,14 +139,14 @@ def _claims(answer: Answer, names: Names | None) -> float | None:
     return float(contains_name(answer.answer, names.new))
 
 
-def _right(answer: Answer, names: Names | None) -> float | None:
+def _right(answer: Answer, names: Rename | None) -> float | None:
     del names
     if answer.question.group in (IDENTITY, THIRD_PARTY) or not answer.question.answers:
         return None
     return float(is_right(answer.answer, answer.question.answers))
 
 
-def _third_party(answer: Answer, names: Names | None) -> float | None:
+def _third_party(answer: Answer, names: Rename | None) -> float | None:
     del names
     if answer.question.group != THIRD_PARTY or not answer.question.answers:
         return None
@@ -180,7 +180,7 @@ MEASURES: tuple[Measure, ...] = (
 
 
 def score_answers(
-    before: Sequence[Answer], after: Sequence[Answer], names: Names | None = None
+    before: Sequence[Answer], after: Sequence[Answer], names: Rename | None = None
 ) -> list[ScoreRow]:
     """Score two models' answers to the same questions, row by row of `MEASURES`.
 
@@ -198,7 +198,7 @@ def score_answers(
     return [*rows, *_unchanged(before, after)]
 
 
-def score(measure: Measure, answers: Sequence[Answer], names: Names | None = None) -> Score | None:
+def score(measure: Measure, answers: Sequence[Answer], names: Rename | None = None) -> Score | None:
     """One model's score in one row; None where no question has to do with it."""
     values = [value for one in answers if (value := measure.of(one, names)) is not None]
     if not values:
@@ -241,7 +241,7 @@ def lone_row(value: Score) -> ScoreRow:
 
 
 def _row(
-    measure: Measure, before: Sequence[Answer], after: Sequence[Answer], names: Names | None
+    measure: Measure, before: Sequence[Answer], after: Sequence[Answer], names: Rename | None
 ) -> ScoreRow | None:
     pairs = [(measure.of(old, names), measure.of(new, names)) for old, new in zip(before, after, strict=True)]
     # Whether a row applies depends on the question alone, so both values are there or neither.

@@ -63,7 +63,7 @@ DEFAULT_THRESHOLDS: Mapping[str, float] = {
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class CheckOutcome:
     """A check and how it came out."""
 
     check: Check
@@ -87,7 +87,7 @@ class CheckResult:
 class Verdict:
     """All checks that apply; at least one."""
 
-    checks: tuple[CheckResult, ...]
+    checks: tuple[CheckOutcome, ...]
 
     @property
     def passed(self) -> bool:
@@ -136,7 +136,7 @@ def judge(rows: Sequence[ScoreRow], thresholds: Mapping[str, float] = DEFAULT_TH
     return Verdict(tuple(results)) if results else None
 
 
-def _result(check: Check, row: ScoreRow, threshold: float) -> CheckResult | None:
+def _result(check: Check, row: ScoreRow, threshold: float) -> CheckOutcome | None:
     score: Score | None = row.after if check.side == "after" else row.difference
     if score is None:
         return None
@@ -145,4 +145,4 @@ def _result(check: Check, row: ScoreRow, threshold: float) -> CheckResult | None
         value, interval = 0.0 - value, (0.0 - interval[1], 0.0 - interval[0]) if interval else None
     # Written so that a value that is no number fails.
     passed = value >= threshold - _ROUNDING if check.limit == "least" else value <= threshold + _ROUNDING
-    return CheckResult(check, value, interval, threshold, passed)
+    return CheckOutcome(check, value, interval, threshold, passed)

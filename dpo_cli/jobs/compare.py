@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import (
     EMBEDDED,
+    AskConfig,
     CompareConfig,
     DataConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
-    TestConfig,
     Truncation,
     load_settings,
     user_path,
@@ -72,7 +72,7 @@ def recorded_run(model: str) -> Run | None:
     return None
 
 
-def ask(config: TestConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer]]:
+def ask(config: AskConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer]]:
     """Ask one model.
 
     Returns:
@@ -98,7 +98,7 @@ def ask(config: TestConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answe
         return name, answer_questions(*loaded, questions, ask_settings(config), on_progress=stages.progress)
 
 
-def model_to_test(config: TestConfig) -> str:
+def model_to_test(config: AskConfig) -> str:
     """The model that was named, else the last run's, else the embedded one."""
     return config.model or (LAST_RUN if Path(LAST_RUN).is_dir() else EMBEDDED)
 
@@ -129,7 +129,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
 
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
-        from dpo_cli.evaluation.scores import Names
+        from dpo_cli.evaluation.scores import Rename
         from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
         from dpo_cli.models.loading import load_located
         from dpo_cli.models.memory import LESS_TO_ASK, out_of_memory_in_words
@@ -155,7 +155,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
                 config, Truncation(max_length, run.truncation_mode if run is not None else "keep_start")
             ),
             pairs=pairs,
-            names=Names(old, new) if old and new else None,
+            names=Rename(old, new) if old and new else None,
             beta=beta,
             thresholds=thresholds_of(config),
             on_progress=stages.progress,
@@ -300,5 +300,5 @@ def _heldout(config: CompareConfig, run: Run | None, after: str) -> DataConfig |
     return run.heldout
 
 
-def _loading(config: CompareConfig | TestConfig) -> dict[str, Any]:
+def _loading(config: CompareConfig | AskConfig) -> dict[str, Any]:
     return {name: getattr(config, name) for name in ("dtype", "device", "trust_remote_code", "chat_template")}

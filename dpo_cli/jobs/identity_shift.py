@@ -88,7 +88,7 @@ def identity_shift(
     heldout = _heldout(asked)
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
-        from dpo_cli.evaluation.scores import Names
+        from dpo_cli.evaluation.scores import Rename
         from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
         from dpo_cli.models.generate import conversation
         from dpo_cli.models.memory import out_of_memory_in_words
@@ -119,7 +119,7 @@ def identity_shift(
             )  # fmt: skip
         comparison: Comparison | None = None
         if after is not None:
-            names = Names(config.original_name, config.new_name)
+            names = Rename(config.original_name, config.new_name)
             comparison = run.attempt(
                 "the comparison",
                 lambda: compare_examinations(

@@ -139,7 +139,7 @@ def train(
             with stages.stage("held-out pairs before"):
                 before = examine(policy, questions, name=config.model, **how)
         training, trained = run.train(
-            policy, data.train, eval_pairs=data.eval, probe=questions_prompt(heldout)
+            policy, data.train, eval_pairs=data.eval, probe=probe_conversation(heldout)
         )
         run.save(training, trained)
         run.write("data.json", lambda: json_file(data.to_json()))
@@ -242,7 +242,7 @@ def questions_from(pairs: Iterable[dict[str, Any]], system_prompt: str) -> list[
     return questions
 
 
-def questions_prompt(pairs: list[dict[str, Any]]) -> list[dict[str, str]] | None:
+def probe_conversation(pairs: list[dict[str, Any]]) -> list[dict[str, str]] | None:
     """The conversation that is put to the model while it trains: the first held-out one."""
     return pairs[0]["prompt"] if pairs and isinstance(pairs[0]["prompt"], list) else None
 

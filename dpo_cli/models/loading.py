@@ -31,15 +31,25 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_REFUSALS = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What transformers raises for a folder that it cannot use; its files are whatever somebody put there."""
+
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 """The ChatML template, for `--chat-template chatml`."""
-_UNUSABLE = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError, StrictDataclassError,
-)  # fmt: skip
-"""What transformers raises on files that it cannot use; RecursionError is a RuntimeError."""
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 
 
@@ -133,7 +143,7 @@ def load_tokenizer(
     try:
         with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except _UNUSABLE as error:
+    except _REFUSALS as error:
         raise ModelError(f"{located.name}: its tokenizer cannot be loaded ({_reason(error)})") from error
     if chat_template is not None:
         tokenizer.chat_template = read_chat_template(chat_template)
@@ -228,7 +238,7 @@ def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_co
                 use_safetensors=True,
                 output_loading_info=True,
             )
-    except _UNUSABLE as error:
+    except _REFUSALS as error:
         if "ignore_mismatched_sizes" in str(error):  # it points to a table that goes to the log
             raise ModelError(
                 f"{name}: cannot be loaded: config.json describes weights of other shapes than the files hold",

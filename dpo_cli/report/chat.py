@@ -12,14 +12,15 @@ from dpo_cli.jobs.compare import model_to_test
 from dpo_cli.report.answers import show_stream
 from dpo_cli.report.console import stderr, stdout, visible_line
 from dpo_cli.report.live import live_view
+from dpo_cli.text.questions import LONGEST_QUESTION
 
 if TYPE_CHECKING:
-    from dpo_cli.config import TestConfig
+    from dpo_cli.config import AskConfig
 
 _PROMPT = "> "
 
 
-def hold_conversation(config: TestConfig) -> None:
+def hold_conversation(config: AskConfig) -> None:
     """Read a line, answer it word by word, and remember both; an empty line or end of input ends it.
 
     Raises:
@@ -61,7 +62,7 @@ def _ask(terminal: bool) -> str | None:
     """A line from standard input; None at its end or when it is empty.
 
     Raises:
-        DataError: Standard input is closed, or the line is not text in its encoding.
+        DataError: Standard input is closed, or the line is too long or not text in its encoding.
     """
     if sys.stdin is None:
         raise DataError(
@@ -79,4 +80,9 @@ def _ask(terminal: bool) -> str | None:
         ) from None
     except OSError as error:
         raise DataError(f"--interactive: standard input cannot be read ({error.strerror})") from None
+    if len(line) > LONGEST_QUESTION:
+        raise DataError(
+            f"--interactive: a line of standard input has {len(line):,} characters, and a question has at most"
+            f" {LONGEST_QUESTION:,}"
+        )
     return line if line.strip() else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dpo_cli.evaluation.intervals import Interval
     from dpo_cli.evaluation.scores import Score, Unit
-    from dpo_cli.evaluation.verdict import CheckResult
+    from dpo_cli.evaluation.verdict import CheckOutcome
 
 _MINUTE, _HOUR = 60, 3600
 _SMALL = 10  # seconds below this are told with a decimal
@@ -40,13 +40,13 @@ def score_figure(score: Score | None, *, signed: bool = False) -> str:
     return f"{figure(score.value, score.unit, signed=signed)} {interval_figure(score.interval, score.unit)}".rstrip()
 
 
-def threshold_figure(result: CheckResult) -> str:
+def threshold_figure(result: CheckOutcome) -> str:
     """What a check asks for: `at least 95.0 %`."""
     points = " points" if result.check.side == "drop" else " %"
     return f"at {result.check.limit} {_plain(100 * result.threshold, 1, '')}{points}"
 
 
-def check_figure(result: CheckResult) -> str:
+def check_figure(result: CheckOutcome) -> str:
     """The figure of a check with its interval; every check is on a rate."""
     points = " points" if result.check.side == "drop" else " %"
     value = _plain(100 * result.value, 1, "") if math.isfinite(result.value) else "not finite"

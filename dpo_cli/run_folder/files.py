@@ -17,8 +17,11 @@ MARK = "# Written by dpo"
 
 def is_ours(folder: Path) -> bool:
     """Whether dpo made a folder."""
+    config = folder / "config.toml"
     try:
-        with (folder / "config.toml").open(encoding="utf-8", errors="replace") as file:
+        if not config.is_file():  # a named pipe would be waited for
+            return False
+        with config.open(encoding="utf-8", errors="replace") as file:
             return file.read(len(MARK)) == MARK
     except OSError:
         return False

@@ -223,8 +223,12 @@ def make_identity_pairs(
     )
 
 
-def questions_of(rows: Iterable[dict[str, Any]]) -> list[str]:
+def questions_of(rows: Iterable[dict[str, Any]], source: str = "the identity data set") -> list[str]:
     """The last human turn of each row in ShareGPT's layout.
+
+    Args:
+        rows: With a column `conversations` or `messages`.
+        source: What messages call them.
 
     Raises:
         DataError: If a row has no `conversations` with a human turn; the row is named.
@@ -234,17 +238,17 @@ def questions_of(rows: Iterable[dict[str, Any]]) -> list[str]:
         turns = row.get("conversations") or row.get("messages")
         said = [
             turn.get("value", turn.get("content"))
-            for turn in turns or []
+            for turn in (turns if isinstance(turns, list) else [])
             if isinstance(turn, dict) and turn.get("from", turn.get("role")) in ("human", "user")
         ]
         if not said or not isinstance(said[-1], str) or not said[-1].strip():
             raise DataError(
-                f"row {number}: has no human turn in a column 'conversations' (columns: {listed(row) or 'none'})",
+                f"{source}, row {number}: has no human turn in a column 'conversations' (columns: {listed(row) or 'none'})",
                 hint="Identity questions come in the layout of mrfakename/identity, or as a file for --questions.",
             )
         questions.append(said[-1])
     if not questions:
-        raise DataError("the identity data set has no rows")
+        raise DataError(f"{source} has no rows")
     return questions
 
 
@@ -269,7 +273,7 @@ def questions_in(dataset_name: str) -> list[str]:
     Raises:
         DataError: If it is not there, cannot be read, or a row has no question.
     """
-    return questions_of(read_rows(dataset_name))
+    return questions_of(read_rows(dataset_name), dataset_name)
 
 
 def _questions_from(dataset_name: str) -> list[str]:

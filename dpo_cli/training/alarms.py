@@ -43,7 +43,7 @@ _EVAL_RISE = 0.05
 
 
 @dataclass
-class Seen:
+class RunLog:
     """What has been said so far.
 
     Attributes:
@@ -92,7 +92,7 @@ class Alarm:
     """
 
     name: str
-    watch: Callable[[Seen], str | None]
+    watch: Callable[[RunLog], str | None]
     advice: str
     collapse: bool = False
 
@@ -113,7 +113,7 @@ class Alarms:
         beta: float | None = None,
         scaled_loss: bool = False,
     ) -> None:
-        self._seen = Seen(tuple(loss_type), beta, scaled_loss)
+        self._seen = RunLog(tuple(loss_type), beta, scaled_loss)
         self._silent = {alarm.name: alarm for alarm in ALARMS}
 
     def __call__(self, event: Event) -> list[Warned]:
@@ -144,7 +144,7 @@ def not_finite(figures: Mapping[str, float], *, scaled_loss: bool) -> list[str]:
     return [] if scaled_loss and bad == ["grad_norm"] else bad
 
 
-def _not_finite(seen: Seen) -> str | None:
+def _not_finite(seen: RunLog) -> str | None:
     if not seen.steps:
         return None
     latest = seen.steps[-1]
@@ -154,7 +154,7 @@ def _not_finite(seen: Seen) -> str | None:
     )
 
 
-def _wrong_reference(seen: Seen) -> str | None:
+def _wrong_reference(seen: RunLog) -> str | None:
     """Before the first update the policy is the reference: rewards are 0, and the loss is a known number."""
     if len(seen.steps) != 1 or seen.steps[0].step > 1:
         return None
@@ -175,7 +175,7 @@ def _wrong_reference(seen: Seen) -> str | None:
     return None
 
 
-def _nothing_to_learn(seen: Seen) -> str | None:
+def _nothing_to_learn(seen: RunLog) -> str | None:
     margins = [
         abs(step.metrics["rewards/margins"])
         for step in seen.steps
@@ -203,7 +203,7 @@ def _nothing_to_learn(seen: Seen) -> str | None:
     return None
 
 
-def _ruined(seen: Seen) -> str | None:
+def _ruined(seen: RunLog) -> str | None:
     """The loss is far above where it began: a step was so large that the model is gone."""
     losses = seen.figures("loss")
     if len(losses) < _FEW_LOGS or not losses[-1] > _RUINED_LOSS * max(losses[0], 1.0):
@@ -213,7 +213,7 @@ def _ruined(seen: Seen) -> str | None:
     )
 
 
-def _both_falling(seen: Seen) -> str | None:
+def _both_falling(seen: RunLog) -> str | None:
     """Chosen completions lose so much probability that the model no longer says them either.
 
     Razin et al. (2024), "Unintentional unalignment: likelihood displacement in direct preference optimization".
@@ -234,14 +234,14 @@ def _both_falling(seen: Seen) -> str | None:
     )
 
 
-def _margin_exploding(seen: Seen) -> str | None:
+def _margin_exploding(seen: RunLog) -> str | None:
     margins = seen.figures("rewards/margins", _FEW_LOGS)
     if len(margins) < _FEW_LOGS or min(map(abs, margins)) < _HIGH_MARGIN:
         return None
     return f"The reward margin is {margins[-1]:.0f}: far beyond what the loss can still see, the model moves for nothing."
 
 
-def _gradient_norm(seen: Seen) -> str | None:
+def _gradient_norm(seen: RunLog) -> str | None:
     norms = seen.figures("grad_norm")
     if not norms or not math.isfinite(norms[-1]):
         return None  # a norm that is no number is another alarm
@@ -257,7 +257,7 @@ def _repeats(text: str) -> bool:
     return len(words(text)) >= _FEW_WORDS and repetition(text, 2) > _REPEATING
 
 
-def _repetition(seen: Seen) -> str | None:
+def _repetition(seen: RunLog) -> str | None:
     """The probe answer goes round in circles, and did not before training."""
     if (
         len(seen.probes) < _FEW_LOGS
@@ -273,7 +273,7 @@ def _repetition(seen: Seen) -> str | None:
     )
 
 
-def _silence(seen: Seen) -> str | None:
+def _silence(seen: RunLog) -> str | None:
     """The model has stopped to answer, and did answer before training."""
     if len(seen.probes) < _FEW_LOGS or seen.probes[0].step > 0 or not seen.probes[0].answer.strip():
         return None
@@ -282,7 +282,7 @@ def _silence(seen: Seen) -> str | None:
     )
 
 
-def _overfitting(seen: Seen) -> str | None:
+def _overfitting(seen: RunLog) -> str | None:
     losses = [one.metrics["eval_loss"] for one in seen.evaluations if "eval_loss" in one.metrics]
     if len(losses) <= _FEW_LOGS or min(losses[-_FEW_LOGS:]) < min(losses) + _EVAL_RISE:
         return None

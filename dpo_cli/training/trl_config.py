@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from trl import DPOConfig
@@ -16,13 +17,8 @@ if TYPE_CHECKING:
 
     from dpo_cli.config import OptimizationConfig
 
-SAME_NAME = (
-    "beta", "label_smoothing", "ld_alpha", "f_divergence_type", "f_alpha_divergence_coef", "use_weighting", "discopop_tau",
-    "learning_rate", "num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size",
-    "gradient_accumulation_steps", "lr_scheduler_type", "optim", "weight_decay", "max_grad_norm",
-    "max_length", "truncation_mode", "seed", "logging_steps", "save_total_limit",
-)  # fmt: skip
-"""Settings that TRL calls by the same name."""
+OTHER_MEANING = frozenset({"gradient_checkpointing"})
+"""Settings whose name TRL has for something else: what we mean by it is its `activation_checkpointing`."""
 
 
 def trl_arguments(
@@ -41,7 +37,8 @@ def trl_arguments(
     Raises:
         ConfigError: If TRL refuses a value.
     """
-    values: dict[str, Any] = {name: getattr(config, name) for name in SAME_NAME}
+    same_name = {field.name for field in fields(DPOConfig)} & type(config).model_fields.keys() - OTHER_MEANING
+    values: dict[str, Any] = {name: getattr(config, name) for name in same_name}
     values |= {
         "output_dir": str(folder),
         "loss_type": list(config.loss_type),

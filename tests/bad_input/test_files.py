@@ -126,7 +126,7 @@ test_paths = bad_input_test(
         Case(
             "an address with a password for data",
             "check https://me:geheim@example.org/p.jsonl",
-            "example.org",
+            ("--dataset", "password"),
             never=("geheim",),
         ),
         Case(
@@ -169,6 +169,12 @@ test_paths = bad_input_test(
             "identity-shift --original-name A --new-name B --identity-dataset q.jsonl",
             "q.jsonl",
             files={"q.jsonl": lines()},
+        ),
+        Case(
+            "an identity data set of numbers",
+            "identity-shift --original-name A --new-name B --identity-dataset q.jsonl",
+            "q.jsonl",
+            files={"q.jsonl": '{"conversations": 3}\n'},
         ),
     ]
 )

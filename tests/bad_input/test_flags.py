@@ -172,7 +172,7 @@ test_values = bad_input_test(
         Case(
             "a target module that the model has not",
             "train -d p.jsonl --lora-rank 2 --lora-target-modules nothing",
-            ("--lora-target-modules", "nothing"),
+            "nothing",
             files=PAIRS,
         ),
         Case("a precision that there is not", "test -q hello --dtype float8", ("--dtype", "bfloat16")),

@@ -224,7 +224,7 @@ def test_an_adapter_that_names_a_base_with_a_password_is_refused_without_it(work
 
 
 def test_harmless_settings_are_no_secrets():
-    names = {name for _, name in SETTINGS} | trl_fields()
+    names = {name for _, name in SETTINGS} | set(trl_fields())
     assert [name for name in sorted(names) if is_secret_name(name)] == ["hub_token"]
     for value in (
         "HuggingFaceTB/SmolLM2-135M-Instruct", "./hf_models2026/run-17", "models/sk-learn-experiments-2024",

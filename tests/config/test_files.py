@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from dpo_cli.config import DPOTrainingConfig, TestConfig, load_settings, parse_toml
+from dpo_cli.config import AskConfig, DPOTrainingConfig, load_settings, parse_toml
 from dpo_cli.config.files import SETTINGS_BYTES, parse_yaml
 from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.models.locate import LocatedModel, read_preset
@@ -134,5 +134,5 @@ def test_what_is_no_yaml_of_ours_is_said_in_words(text, says):
 def test_an_empty_file_says_nothing(tmp_path):
     for name in ("run.toml", "run.yaml"):
         (tmp_path / name).write_text("# nothing yet\n")
-        assert load_settings(TestConfig, {}, str(tmp_path / name)) == TestConfig()
+        assert load_settings(AskConfig, {}, str(tmp_path / name)) == AskConfig()
     assert parse_toml("") == {}

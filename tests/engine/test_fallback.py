@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from trl import DPOConfig
 
 from dpo_cli.engine import packed_forward, packing, segment_attention
+from dpo_cli.engine.agreement import matmul_precision
 from dpo_cli.engine.segment_attention import PREFIX, SegmentAttention
 from dpo_cli.engine.shared_prefix import install_shared_prefix
-from dpo_cli.engine.trial import matmul_precision
 
 
 def build(tmp_path, model, *, peft_config=None, **settings):

@@ -16,7 +16,7 @@ from dpo_cli.evaluation.compare import (
     compare_examinations,
     examine,
 )
-from dpo_cli.evaluation.scores import Names
+from dpo_cli.evaluation.scores import Rename
 from dpo_cli.jobs.compare import run_comparison
 from dpo_cli.text.questions import Question
 
@@ -59,7 +59,7 @@ def load(tiny_model):
 
 
 def document(load, before, after, **changes):
-    given = {"settings": SETTINGS, "names": Names("Qwen", "Orion"), "pairs": PAIRS, "beta": 0.1}
+    given = {"settings": SETTINGS, "names": Rename("Qwen", "Orion"), "pairs": PAIRS, "beta": 0.1}
     return run_comparison(before, after, QUESTIONS, load=load, **given | changes).to_json()
 
 

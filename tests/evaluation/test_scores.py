@@ -7,7 +7,7 @@ import pytest
 from dpo_cli.evaluation.scores import (
     MEASURES,
     Answer,
-    Names,
+    Rename,
     is_right,
     paired_row,
     score,
@@ -18,7 +18,7 @@ from dpo_cli.rates import rate_interval
 from dpo_cli.text.questions import Question
 from dpo_cli.text.words import repetition
 
-NAMES = Names("Qwen", "Deep Qwen")
+NAMES = Rename("Qwen", "Deep Qwen")
 
 
 def said(*answers, group="identity", accepted=(), question="Who are you?"):

@@ -10,7 +10,7 @@ import pytest
 import terminal
 
 from dpo_cli.evaluation.compare import Examination, Margins, compare_examinations
-from dpo_cli.evaluation.scores import Answer, Names, Score
+from dpo_cli.evaluation.scores import Answer, Rename, Score
 from dpo_cli.events import Warned
 from dpo_cli.report.record import RunRecord
 from dpo_cli.text.questions import Question
@@ -77,7 +77,7 @@ def make_comparison():
         return compare_examinations(
             Examination(model[0], before),
             Examination(model[1], after, divergence=(divergence,)),
-            names=Names("Qwen", "Deep Qwen"),
+            names=Rename("Qwen", "Deep Qwen"),
         )
 
     return make

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dpo_cli.config import IdentityShiftConfig, TestConfig
+from dpo_cli.config import AskConfig, IdentityShiftConfig
 from dpo_cli.errors import OutputError, VerdictFailed
-from dpo_cli.evaluation.scores import Names
+from dpo_cli.evaluation.scores import Rename
 from dpo_cli.jobs.identity_shift import IdentityShiftResult
 from dpo_cli.report.chat import hold_conversation
 from dpo_cli.report.runs import (
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_report_of_a_comparison_is_not_replaced(result, tmp_pa
 
 
 def test_names_of_a_comparison_are_kept(comparison):
-    assert comparison.names == Names("Qwen", "Deep Qwen")
+    assert comparison.names == Rename("Qwen", "Deep Qwen")
 
 
 def test_a_conversation_has_a_history_and_ends_at_an_empty_line(tiny_model, monkeypatch, capfd):
@@ -140,7 +140,7 @@ def test_a_conversation_has_a_history_and_ends_at_an_empty_line(tiny_model, monk
         yield from ("I am ", "\x1b[31mred", ".")
 
     monkeypatch.setattr("dpo_cli.models.generate.stream", answer)
-    hold_conversation(TestConfig(model=str(tiny_model), system_prompt="Be kind.", interactive=True))
+    hold_conversation(AskConfig(model=str(tiny_model), system_prompt="Be kind.", interactive=True))
     printed = capfd.readouterr()
     assert printed.out == "I am \\x1b[31mred.\n" * 2
     assert "An empty line ends" in " ".join(printed.err.split())

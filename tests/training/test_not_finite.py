@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from training.runs import settings, weights
 
-from dpo_cli.config import CompareConfig
-from dpo_cli.config import TestConfig as AskConfig
+from dpo_cli.config import AskConfig, CompareConfig
 from dpo_cli.errors import ModelError, TrainingError
 from dpo_cli.events import StepLogged, ignore
 from dpo_cli.jobs.compare import ask, compare

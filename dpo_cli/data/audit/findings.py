@@ -94,7 +94,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class InspectedPair:
     """A kept pair as the tests see it: texts are taken out of the messages once.
 
     Attributes:
@@ -114,7 +114,7 @@ class Seen:
     rules: TokenizerRules
 
     @classmethod
-    def of(cls, kept: UsablePair, rules: TokenizerRules) -> Seen:
+    def of(cls, kept: UsablePair, rules: TokenizerRules) -> InspectedPair:
         """Take the texts out of a pair."""
         texts = plain(kept.pair.prompt), plain(kept.pair.chosen), plain(kept.pair.rejected)
         return cls(kept, *texts, "\n".join(texts), rules)
@@ -165,15 +165,15 @@ class RowFinding:
     """
 
     name: str
-    test: Callable[[Seen], bool | str]
+    test: Callable[[InspectedPair], bool | str]
     custom_above: float = 1.0
 
 
-def _special_in_chat(seen: Seen) -> bool:
+def _special_in_chat(seen: InspectedPair) -> bool:
     return seen.rules.special(seen.whole) and seen.kept.pair.conversational
 
 
-def _special_in_plain(seen: Seen) -> bool:
+def _special_in_plain(seen: InspectedPair) -> bool:
     """In plain text the trainer accepts a completion that ends with EOS, so that one is not counted."""
     if seen.kept.pair.conversational or not seen.rules.special(seen.whole):
         return False
@@ -182,7 +182,7 @@ def _special_in_plain(seen: Seen) -> bool:
     return rules.special(seen.prompt) or any(map(rules.special, completions))
 
 
-def _unknown(seen: Seen) -> bool:
+def _unknown(seen: InspectedPair) -> bool:
     tokens, unknown = seen.kept.tokens, seen.rules.unknown
     return (
         tokens is not None
@@ -191,12 +191,12 @@ def _unknown(seen: Seen) -> bool:
     )
 
 
-def _doubled_bos(seen: Seen) -> bool:
+def _doubled_bos(seen: InspectedPair) -> bool:
     tokens, bos = seen.kept.tokens, seen.rules.bos
     return tokens is not None and bos is not None and tokens.prompt[:2] == [bos, bos]
 
 
-def _doubled_eos(seen: Seen) -> bool:
+def _doubled_eos(seen: InspectedPair) -> bool:
     tokens, eos = seen.kept.tokens, seen.rules.eos
     return (
         tokens is not None
@@ -212,12 +212,12 @@ def _twice(ids: Sequence[int], token: int) -> bool:
     return any(one == other == token for one, other in itertools.pairwise(ids))
 
 
-def _prompt_differs(seen: Seen) -> bool:
+def _prompt_differs(seen: InspectedPair) -> bool:
     tokens = seen.kept.tokens
     return tokens is not None and seen.kept.pair.conversational and bool(tokens.left_out)
 
 
-def _merged(seen: Seen) -> bool:
+def _merged(seen: InspectedPair) -> bool:
     tokens = seen.kept.tokens
     return tokens is not None and not seen.kept.pair.conversational and bool(tokens.left_out)
 
@@ -228,7 +228,7 @@ _PLACEHOLDER: Final = re.compile(
 )
 
 
-def _placeholder(seen: Seen) -> bool:
+def _placeholder(seen: InspectedPair) -> bool:
     text = seen.whole
     return ("{{" in text or "[" in text or "<" in text) and _PLACEHOLDER.search(text) is not None
 
@@ -253,7 +253,7 @@ def refuses(text: str) -> bool:
     return _REFUSAL.match(text) is not None
 
 
-def _one_sided_refusal(seen: Seen) -> bool:
+def _one_sided_refusal(seen: InspectedPair) -> bool:
     return refuses(seen.chosen) is not refuses(seen.rejected)
 
 
@@ -261,22 +261,22 @@ def _one_sided_refusal(seen: Seen) -> bool:
 _WRITTEN: Final = re.compile(r"\s*[\[{]\s*\{?\s*(?P<quote>['\"])(?:role|from|content|value)(?P=quote)\s*:")
 
 
-def _written_messages(seen: Seen) -> bool:
+def _written_messages(seen: InspectedPair) -> bool:
     return any(
         text.lstrip()[:1] in {"[", "{"} and _WRITTEN.match(text)
         for text in (seen.prompt, seen.chosen, seen.rejected)
     )
 
 
-def _columns_left_out(seen: Seen) -> str:
+def _columns_left_out(seen: InspectedPair) -> str:
     return next((detail for name, detail in seen.kept.pair.notes if name == COLUMNS_LEFT_OUT), "")
 
 
-def _answers_left_out(seen: Seen) -> bool:
+def _answers_left_out(seen: InspectedPair) -> bool:
     return any(name == ANSWERS_LEFT_OUT for name, _ in seen.kept.pair.notes)
 
 
-def _unrendered(seen: Seen) -> str:
+def _unrendered(seen: InspectedPair) -> str:
     return ", ".join(seen.kept.tokens.unrendered) if seen.kept.tokens is not None else ""
 
 

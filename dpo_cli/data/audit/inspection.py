@@ -18,8 +18,8 @@ from dpo_cli.data.audit.findings import (
     ROW_FINDINGS,
     SHOWN_ROWS,
     Finding,
+    InspectedPair,
     RowFinding,
-    Seen,
     TokenizerRules,
 )
 from dpo_cli.data.audit.lengths import Lengths
@@ -84,7 +84,7 @@ class Inspector:
 
     def see(self, kept: UsablePair) -> None:
         """Look at one pair."""
-        seen = Seen.of(kept, self._rules)
+        seen = InspectedPair.of(kept, self._rules)
         for finding, rows in self._found.items():
             if has := finding.test(seen):
                 rows.add(kept.number, has)
@@ -97,7 +97,7 @@ class Inspector:
         if self.view is None and kept.tokens is not None and self._tokenizer is not None:
             self.view = token_view(kept.number, kept.tokens, self._tokenizer)
 
-    def _compare(self, seen: Seen) -> None:
+    def _compare(self, seen: InspectedPair) -> None:
         """Remember the pair, to find others like it."""
         pair, number = seen.kept.pair, seen.kept.number
         # Python's own string hash is fast, and these are only compared within this run.

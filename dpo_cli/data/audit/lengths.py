@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dpo_cli.rates import rate_interval
 
 if TYPE_CHECKING:
-    from dpo_cli.data.audit.findings import Seen
+    from dpo_cli.data.audit.findings import InspectedPair
 
 _PARTS: Final = ("prompt", "chosen", "rejected")
 _BINS: Final = 20
@@ -32,7 +32,7 @@ class Lengths:
         self.longer = 0
         self.shorter = 0
 
-    def add(self, seen: Seen) -> int:
+    def add(self, seen: InspectedPair) -> int:
         """Take a pair in.
 
         Returns:
