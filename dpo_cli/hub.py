@@ -165,7 +165,7 @@ class HubRepository:
             ),
             (errors.RevisionNotFoundError, f"has no revision {self.revision!r} on the hub", ""),
             (errors.RepositoryNotFoundError, f"{missing}, and no such {kind.noun} on the hub", hint),
-            (errors.HFValidationError, f"{missing}, and not a possible name on the hub", ""),
+            (errors.HFValidationError, f"{missing}, and not a valid name on the hub", ""),
             (errors.HfHubHTTPError, f"the hub refused: {first_line(error)}", hint),
             (InvalidURL, f"HF_ENDPOINT is not a usable address ({first_line(error)})", ""),
             ((OSError, HTTPError), f"{missing}, and the hub cannot be reached", hint),

@@ -108,11 +108,11 @@ class Secret(NamedTuple):
     def sentence(self) -> str:
         """Why it is refused, and the way to give it; without the secret."""
         way = (
-            f"set the environment variable {self.variable}" if self.variable else "give it in the environment"
+            f"set the environment variable {self.variable}" if self.variable else "put it in the environment"
         )
         if self.what.endswith("in a URL"):
-            way = "leave it out of the address; HF_TOKEN and ~/.netrc hold what a server asks for"
-        verb = "is" if self.what == _BY_NAME else "holds"
+            way = "remove it from the URL; use HF_TOKEN or ~/.netrc instead"
+        verb = "is" if self.what == _BY_NAME else "contains"
         return f"{self.place} {verb} {self.what}, and settings are written to files: {way}".lstrip()
 
 

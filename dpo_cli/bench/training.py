@@ -146,12 +146,10 @@ def run_worker(spec: WorkerSpec, folder: Path) -> WorkerResult:
     done = subprocess.run(command, capture_output=True, check=False, text=True, errors="replace")
     if done.returncode != 0 or not found.exists():
         killed = done.returncode < 0
-        words = (
-            "it was killed, which is what happens when memory runs out" if killed else last_words(done.stderr)
-        )
+        words = "it was killed, probably because memory ran out" if killed else last_words(done.stderr)
         raise TrainingError(
             f"Measuring {spec.engine} failed: {words}",
-            hint="Measure with fewer pairs a step (--per-device-train-batch-size) or shorter ones (--max-length).",
+            hint="Try fewer pairs per step (--per-device-train-batch-size) or shorter ones (--max-length).",
         )
     return WorkerResult(**json.loads(found.read_text(encoding="utf-8")))
 
@@ -159,7 +157,7 @@ def run_worker(spec: WorkerSpec, folder: Path) -> WorkerResult:
 def last_words(stderr: str) -> str:
     """The last line of a failed process's output that says something."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "it gave no reason"
 
 
 def _conclude(results: dict[str, list[WorkerResult]], spec: WorkerSpec) -> BenchResult:

@@ -150,7 +150,7 @@ def _who_computed(trainer: Any, *, steps: int) -> str:
     if trainer.forwards.packed + left.total() < steps:
         raise TrainingError(
             f"the engine was asked for {trainer.forwards.packed} batches in {steps} steps",
-            hint="Report this: what was measured is not the engine.",
+            hint="Please report this: the measurement did not use the engine.",
         )
     return "; ".join(f"{count} batches: {reason}" for reason, count in left.items())
 

@@ -8,7 +8,7 @@ SETTINGS = CompareConfig
 HELP = """Compare two models side by side, with scores and a verdict.
 
 The models are loaded one after the other and asked the same questions. With no flags, the model of the last run
-is compared with the one that it was trained from.
+is compared with the one it was trained from.
 
     dpo compare
     dpo compare --before embedded --after ./dpo_output -q "Who are you?"

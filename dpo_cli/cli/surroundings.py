@@ -23,12 +23,12 @@ def refuse_unusable_surroundings() -> None:
         os.getcwd()  # noqa: PTH109 - only asked whether it is there
     except OSError:
         raise UserError(
-            "the working folder does not exist any more",
+            "the working folder no longer exists",
             hint="Change to a folder that exists, and run dpo again.",
         ) from None
     if sys.flags.optimize > 1:
         raise UserError(
-            "PYTHONOPTIMIZE=2 (python -OO) takes the docstrings away that transformers reads",
+            "PYTHONOPTIMIZE=2 (python -OO) removes the docstrings that transformers reads",
             hint="Unset PYTHONOPTIMIZE, or set it to 1.",
         )
     _refuse_hub_variables()
@@ -37,7 +37,7 @@ def refuse_unusable_surroundings() -> None:
         raise UserError(
             f"this shell limits a process to {limit // 2**20:,} MiB of address space (ulimit -v);"
             f" the libraries need {LEAST_ADDRESS_SPACE // 2**20:,} MiB",
-            hint="Raise the limit, or bound the memory with systemd-run or a container instead.",
+            hint="Raise the limit, or limit memory with systemd-run or a container instead.",
         )
 
 

@@ -28,7 +28,7 @@ from dpo_cli.config.settings import (
 def _shows(name: str) -> str:
     # Joiners belong to the spelling of words, in Persian for one.
     if any(acts(character) and character not in "\u200c\u200d" for character in name):
-        msg = "must not have control characters or invisible ones"
+        msg = "must not contain control or invisible characters"
         raise ValueError(msg)
     return name
 
@@ -47,13 +47,13 @@ class DPOTrainingConfig(DataConfig, GenerationConfig, OptimizationConfig):
         None, "Write the implicit reward of every held-out pair to this .jsonl file.", "Output"
     )
     min_reward_accuracy: Rate = setting(
-        0.5, "Verdict: share of held-out pairs whose chosen answer must win.", "Verdict"
+        0.5, "Verdict: minimum fraction of held-out pairs where the chosen answer wins.", "Verdict"
     )
 
     @model_validator(mode="after")
     def _streams_need_an_end(self) -> DPOTrainingConfig:
         if self.streaming and self.max_steps is None:
-            msg = "max_steps: a stream has no length, say how many steps to train"
+            msg = "max_steps: is required with streaming, because a stream has no known length"
             raise ValueError(msg)
         return self
 
@@ -62,17 +62,15 @@ class IdentityVerdict(Settings):
     """The thresholds that decide whether a model has a new name and nothing else changed."""
 
     min_new_name: Rate = setting(
-        0.95, "Verdict: least share of identity answers with the new name.", "Verdict"
+        0.95, "Verdict: minimum fraction of identity answers with the new name.", "Verdict"
     )
     max_old_name: Rate = setting(
-        0.05, "Verdict: largest share of identity answers with the old name alone.", "Verdict"
+        0.05, "Verdict: maximum fraction of identity answers with only the old name.", "Verdict"
     )
     max_doubled_name: Rate = setting(
-        0.0, "Verdict: largest share of answers with the name doubled.", "Verdict"
+        0.0, "Verdict: maximum fraction of answers with the name doubled.", "Verdict"
     )
-    max_ordinary_drop: Rate = setting(
-        0.02, "Verdict: largest fall of ordinary answers that are right.", "Verdict"
-    )
+    max_ordinary_drop: Rate = setting(0.02, "Verdict: maximum drop in correct ordinary answers.", "Verdict")
 
 
 class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig):
@@ -80,55 +78,53 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
 
     command: ClassVar[str] = "identity-shift"
 
-    original_name: Name = setting(..., "The name that the model uses for itself now.", "Identity", basic=True)
+    original_name: Name = setting(..., "The model's current name.", "Identity", basic=True)
     new_name: Name = setting(..., "The new name.", "Identity", basic=True)
     questions: Text | None = setting(
         None, "Identity questions to make pairs from (.txt, .jsonl, .toml).", "Identity", basic=True
     )
     identity_dataset: Text | None = setting(
         None,
-        "Data set in the layout of mrfakename/identity whose last human turns are the questions.",
+        "Data set in the mrfakename/identity layout; the last human turn of each row is the question.",
         "Identity",
     )
     max_samples: int | None = setting(
-        None, "Ask at most this many questions for pairs.", "Identity", ge=1, le=MOST, basic=True
+        None, "Ask at most this many questions to make pairs.", "Identity", ge=1, le=MOST, basic=True
     )
     samples_per_question: int = setting(
-        1, "Answers per question; more than one is sampled.", "Identity", ge=1, le=MOST
+        1, "Answers per question; more than one are sampled.", "Identity", ge=1, le=MOST
     )
-    temperature: float = setting(0.7, "Temperature of sampled answers.", "Identity", gt=0, le=5)
+    temperature: float = setting(0.7, "Sampling temperature.", "Identity", gt=0, le=5)
     answer_template: Text | None = setting(
         None, "Rejected answer for a model that never says its name, such as 'I am {name}.'.", "Identity"
     )
-    keep_template: bool = setting(
-        False, "Leave the old name in the chat template where it stands there.", "Identity"
-    )
+    keep_template: bool = setting(False, "Keep the old name if the chat template contains it.", "Identity")
     min_pairs: int = setting(
-        8, "Stop before training when fewer pairs than this could be made.", "Identity", ge=1, le=MOST
+        8, "Stop before training if fewer pairs than this were made.", "Identity", ge=1, le=MOST
     )
     stop_on_collapse: bool = setting(
-        True, "End the run when the model is being ruined, and keep the best checkpoint.", "Output"
+        True, "Stop the run if the model collapses, and keep the best checkpoint.", "Output"
     )
 
     @field_validator("answer_template")
     @classmethod
     def _has_a_place_for_the_name(cls, template: str | None) -> str | None:
         if template is not None and "{name}" not in template:
-            msg = "must hold {name}, where the name goes"
+            msg = "must contain {name}, where the name goes"
             raise ValueError(msg)
         return template
 
     @model_validator(mode="after")
     def _names_differ(self) -> IdentityShiftConfig:
         if self.original_name == self.new_name:
-            msg = f"new_name: is the original name, {self.new_name}; there is nothing to change"
+            msg = f"new_name: is the same as the original name, {self.new_name}; there is nothing to change"
             raise ValueError(msg)
         return self
 
     @model_validator(mode="after")
     def _one_source_of_questions(self) -> IdentityShiftConfig:
         if self.questions and self.identity_dataset:
-            msg = "identity_dataset: given besides questions; the questions come from one of them"
+            msg = "identity_dataset: cannot be combined with questions; give only one of them"
             raise ValueError(msg)
         return self
 
@@ -141,7 +137,7 @@ class AskConfig(GenerationConfig, ModelConfig):
 
     model: Text | None = setting(  # type: ignore[assignment] # None means: the last run's output, else embedded
         None,
-        "Hub id, folder, adapter folder or 'embedded'; ./dpo_output if it is there, else embedded.",
+        "Hub id, folder, adapter or 'embedded'; by default ./dpo_output if it exists, else embedded.",
         "Model",
         flag="-m",
         basic=True,
@@ -151,12 +147,12 @@ class AskConfig(GenerationConfig, ModelConfig):
         None, "A file of questions (.txt, .jsonl, .toml).", "Questions", basic=True
     )
     interactive: bool = setting(
-        False, "A conversation in the terminal, with history.", "Questions", flag="-i", basic=True
+        False, "Chat in the terminal, with history.", "Questions", flag="-i", basic=True
     )
     temperature: float = setting(
-        0.0, "0 takes the likeliest token; above it answers are sampled.", "Questions", ge=0, le=5, basic=True
+        0.0, "0 decodes greedily; above 0, answers are sampled.", "Questions", ge=0, le=5, basic=True
     )
-    seed: int = setting(42, "Seed of sampled answers.", "Questions", ge=0, lt=2**32)
+    seed: int = setting(42, "Seed for sampling.", "Questions", ge=0, lt=2**32)
 
 
 class CompareConfig(IdentityVerdict, GenerationConfig, LoadingConfig):
@@ -165,10 +161,10 @@ class CompareConfig(IdentityVerdict, GenerationConfig, LoadingConfig):
     command: ClassVar[str] = "compare"
 
     before: Text | None = setting(
-        None, "Hub id, folder, adapter or 'embedded'; the base of --after unless given.", "Models", basic=True
+        None, "Hub id, folder, adapter or 'embedded'; by default the base of --after.", "Models", basic=True
     )
     after: Text | None = setting(
-        None, "Hub id, folder, adapter or 'embedded'; ./dpo_output unless given.", "Models", basic=True
+        None, "Hub id, folder, adapter or 'embedded'; by default ./dpo_output.", "Models", basic=True
     )
     question: Strings = setting((), "A question, repeatable.", "Questions", flag="-q", basic=True)
     questions: Text | None = setting(
@@ -184,14 +180,17 @@ class CompareConfig(IdentityVerdict, GenerationConfig, LoadingConfig):
         None, "With --original-name: score the identity questions.", "Identity", basic=True
     )
     pairs: Text | None = setting(
-        None, "Held-out preference pairs: implicit-reward accuracy and margin.", "Questions", basic=True
+        None,
+        "Held-out preference pairs, to score implicit-reward accuracy and margin.",
+        "Questions",
+        basic=True,
     )
     beta: float = setting(
         0.2, "Beta of the implicit reward; higher stays closer to the reference.", "Questions", gt=0
     )
     max_length: int = setting(
         1024,
-        "Longest pair, in tokens; that of the run that wrote --after unless given.",
+        "Maximum pair length, in tokens; by default that of the run that wrote --after.",
         "Questions",
         ge=2,
         le=MOST,
@@ -209,13 +208,15 @@ class CheckConfig(DataConfig, ModelConfig):
     )
     max_length: int = setting(
         1024,
-        "Longest prompt plus completion, in tokens; what is beyond is cut.",
+        "Maximum length of prompt plus completion, in tokens; the rest is cut.",
         "Data",
         ge=2,
         le=MOST,
         basic=True,
     )
-    truncation_mode: TruncationMode = setting("keep_start", "Which end of a long pair is kept.", "Data")
+    truncation_mode: TruncationMode = setting(
+        "keep_start", "Which end to keep when a pair is too long.", "Data"
+    )
 
     @property
     def truncation(self) -> Truncation:
@@ -230,26 +231,26 @@ class BenchConfig(ModelConfig):
 
     dataset: Text | None = setting(
         None,
-        "Preference pairs to measure on; the shipped set unless given.",
+        "Preference pairs to measure on; by default the small set that ships with dpo.",
         "Measurement",
         flag="-d",
         basic=True,
     )
     pairs: int = setting(
-        20, "Pairs that each engine trains on in a repetition.", "Measurement", ge=1, le=MOST, basic=True
+        20, "Pairs that each engine trains on per repetition.", "Measurement", ge=1, le=MOST, basic=True
     )
     repetitions: int = setting(
-        3, "Alternations of the two engines.", "Measurement", ge=1, le=MOST, basic=True
+        3, "Times that both engines are measured, in turn.", "Measurement", ge=1, le=MOST, basic=True
     )
     per_device_train_batch_size: int = setting(
-        4, "Pairs in one forward pass.", "Measurement", ge=1, le=MOST_AT_ONCE
+        4, "Pairs per forward pass.", "Measurement", ge=1, le=MOST_AT_ONCE
     )
-    max_length: int = setting(1024, "Longest pair, in tokens.", "Measurement", ge=2, le=MOST)
+    max_length: int = setting(1024, "Maximum pair length, in tokens.", "Measurement", ge=2, le=MOST)
     lora_rank: int | None = setting(
-        None, "Measure LoRA adapters of this rank.", "Measurement", ge=1, le=MOST, basic=True
+        None, "Measure training of LoRA adapters of this rank.", "Measurement", ge=1, le=MOST, basic=True
     )
     as_installed: bool = setting(
-        False, "Measure TRL with its own precision, checkpointing and allocator too.", "Measurement"
+        False, "Also measure TRL with its own precision, checkpointing and allocator.", "Measurement"
     )
     generate: bool = setting(
         False, "Measure batched generation against one question at a time.", "Measurement", basic=True

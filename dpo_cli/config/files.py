@@ -63,7 +63,7 @@ def read_settings_file(name: str) -> dict[str, Any]:
     try:
         return parse_yaml(text) if yaml else parse_toml(text)
     except ValueError as problem:
-        raise ConfigError(f"{name}: is not {'YAML' if yaml else 'TOML'}: {problem}") from None
+        raise ConfigError(f"{name}: is not valid {'YAML' if yaml else 'TOML'}: {problem}") from None
 
 
 def read_bounded(name: str | Path, *, limit: int, encoding: str = "utf-8") -> str:
@@ -76,7 +76,7 @@ def read_bounded(name: str | Path, *, limit: int, encoding: str = "utf-8") -> st
         # Without waiting for whoever should write into a pipe.
         descriptor = os.open(Path(name).expanduser(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except RuntimeError:
-        raise UnreadableError("there is no such home folder") from None
+        raise UnreadableError("no such home folder") from None
     except (OSError, ValueError) as problem:  # ValueError: a NUL byte in the name
         raise UnreadableError(getattr(problem, "strerror", None) or first_line(problem)) from None
     try:
@@ -90,7 +90,7 @@ def read_bounded(name: str | Path, *, limit: int, encoding: str = "utf-8") -> st
     finally:
         os.close(descriptor)
     if len(content) > limit:
-        raise UnreadableError(f"larger than {limit >> 10:,} KiB, the most that is read of such a file")
+        raise UnreadableError(f"larger than {limit >> 10:,} KiB, the limit for such a file")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as problem:
@@ -141,14 +141,14 @@ def parse_yaml(text: str) -> dict[str, Any]:
     if table is None:
         return {}
     if not isinstance(table, dict) or not all(isinstance(key, str) for key in table):
-        msg = "must be settings, one `key: value` a line"
+        msg = "must contain settings, one `key: value` per line"
         raise ValueError(msg)
     _within_bounds(table)
     return table
 
 
-_TOO_DEEP = f"tables or lists nest deeper than {DEEPEST}"
-_TOO_LONG = "a number has more digits than 64 bits hold"
+_TOO_DEEP = f"tables or lists are nested deeper than {DEEPEST}"
+_TOO_LONG = "a number does not fit in 64 bits"
 
 
 def _of_python(error: ValueError) -> str:
@@ -177,7 +177,7 @@ def _yaml_loader() -> Any:  # noqa: ANN401 - PyYAML has no types
         def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - PyYAML's signature
             if self.check_event(yaml.AliasEvent):
                 mark = self.peek_event().start_mark
-                raise yaml.constructor.ConstructorError(None, None, "aliases are not read", mark)
+                raise yaml.constructor.ConstructorError(None, None, "aliases are not supported", mark)
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: ANN401 - PyYAML's signature
@@ -185,7 +185,7 @@ def _yaml_loader() -> Any:  # noqa: ANN401 - PyYAML has no types
             for key, _ in node.value:
                 name = key.value if isinstance(key, yaml.ScalarNode) else None
                 if name in seen:
-                    raise yaml.constructor.ConstructorError(None, None, "a key stands twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(None, None, "duplicate key", key.start_mark)
                 seen.add(name)
             return super().construct_mapping(node, deep=deep)
 

@@ -17,18 +17,18 @@ def user_path(name: str | Path, error: type[UserError]) -> Path:
         error: What is raised, by what the path was to be.
 
     Raises:
-        UserError: Of that class, if there is no such home folder, the name is no possible one (too long, a NUL
+        UserError: Of that class, if no such home folder, the name is no possible one (too long, a NUL
             byte), or a folder on the way must not be entered.
     """
     try:
         path = Path(name).expanduser()
     except RuntimeError:
-        raise error(f"{name}: there is no such home folder") from None
+        raise error(f"{name}: no such home folder") from None
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass  # a new folder, or a hub id
     except (OSError, ValueError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else str(problem)
-        raise error(f"{name}: is no path that can be used ({reason})") from None
+        raise error(f"{name}: is not a usable path ({reason})") from None
     return path

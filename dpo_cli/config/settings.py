@@ -154,22 +154,22 @@ class LoadingConfig(Settings):
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
         "auto",
-        "Precision of the arithmetic; auto takes bfloat16 where the device multiplies it fast.",
+        "Compute precision; auto picks bfloat16 where the hardware is fast at it.",
         "Model",
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
-        "auto", "Where to compute; auto takes CUDA, then Apple's MPS, then the CPU.", "Model"
+        "auto", "Device to compute on; auto picks CUDA, then Apple's MPS, then the CPU.", "Model"
     )
     trust_remote_code: bool = setting(
         False, "Run Python code that comes with a model. Only for models you trust.", "Model"
     )
     chat_template: Text | None = setting(
         None,
-        "Chat template for a model that has none, or instead of its own: 'chatml' or a Jinja file.",
+        "Chat template to use instead of the model's own: 'chatml' or a Jinja file.",
         "Model",
     )
     base: Text | None = setting(
-        None, "Base model of a LoRA adapter, where it is not where the adapter says.", "Model"
+        None, "Base model of a LoRA adapter, if it is not where the adapter says.", "Model"
     )
 
 
@@ -191,7 +191,7 @@ class DataConfig(Settings):
 
     dataset: Text | None = setting(
         None,
-        "File, folder or hub id of preference pairs; the small set that ships with dpo unless given.",
+        "File, folder or hub id of preference pairs; by default the small set that ships with dpo.",
         "Data",
         flag="-d",
         basic=True,
@@ -199,18 +199,18 @@ class DataConfig(Settings):
     dataset_config: Text | None = setting(None, "Configuration (subset) of a hub data set.", "Data")
     split: Text = setting("train", "Split of a hub data set or saved DatasetDict.", "Data")
     dataset_revision: Text | None = setting(None, "Branch, tag or commit of a hub data set.", "Data")
-    format: Text | None = setting(None, "Layout of the rows; detected unless given.", "Data", basic=True)
+    format: Text | None = setting(None, "Layout of the rows; detected by default.", "Data", basic=True)
     prompt_column: Text | None = setting(None, "Column that holds the prompt.", "Data")
     chosen_column: Text | None = setting(None, "Column that holds the preferred completion.", "Data")
-    rejected_column: Text | None = setting(None, "Column that holds the other completion.", "Data")
+    rejected_column: Text | None = setting(None, "Column that holds the rejected completion.", "Data")
     system_column: Text | None = setting(None, "Column that holds the system prompt.", "Data")
     eval_dataset: Text | None = setting(None, "Held-out pairs: file, folder or hub id.", "Data", basic=True)
     eval_split: Text = setting(
-        "train", "Split of the held-out data set; --split is that of the training set.", "Data"
+        "train", "Split of the held-out data set; --split applies to the training set.", "Data"
     )
     eval_fraction: float = setting(
         0.0,
-        "Share of the prompts held out for evaluation; a prompt is never on both sides.",
+        "Fraction of the prompts held out for evaluation; no prompt is in both sets.",
         "Data",
         ge=0,
         lt=1,
@@ -222,19 +222,19 @@ class DataConfig(Settings):
     )
     assay_margin: float = setting(
         0.0,
-        "With --format assay: least difference of two values that make a pair, in their unit.",
+        "With --format assay: smallest difference between two values that make a pair, in their unit.",
         "Data",
         ge=0,
     )
     assay_partners: int = setting(
         4,
-        "With --format assay: at most this many pairs in which a sequence is the chosen one.",
+        "With --format assay: most pairs in which one sequence is the chosen one.",
         "Data",
         ge=1,
         le=MOST,
     )
-    strict: bool = setting(False, "Any dropped row is an error.", "Data")
-    allow_drops: bool = setting(False, "Train even when more than a tenth of the rows was dropped.", "Data")
+    strict: bool = setting(False, "Treat any dropped row as an error.", "Data")
+    allow_drops: bool = setting(False, "Train even if more than a tenth of the rows are dropped.", "Data")
 
     @property
     def heldout(self) -> Self:
@@ -261,11 +261,15 @@ class GenerationConfig(Settings):
 
     system_prompt: str = setting(
         "You're a helpful assistant.",
-        "System prompt of every question; an empty one leaves it out.",
+        "System prompt for every question; empty for none.",
         "Questions",
     )
     max_new_tokens: int = setting(
-        128, "Longest answer, in tokens; a longer one counts as cut off.", "Questions", ge=1, le=MOST
+        128,
+        "Maximum answer length, in tokens; a longer answer counts as cut off.",
+        "Questions",
+        ge=1,
+        le=MOST,
     )
     generation_batch_size: int = setting(
         32, "Questions answered at once.", "Questions", ge=1, le=MOST_AT_ONCE
@@ -285,13 +289,13 @@ class OptimizationConfig(ModelConfig):
     loss_type: Losses = setting(("sigmoid",), "Loss, repeatable for a weighted sum (TRL's names).", "Loss")
     loss_weights: Numbers | None = setting(None, "Weight of each --loss-type, in the same order.", "Loss")
     label_smoothing: float = setting(
-        0.0, "Probability that a preference is the wrong way round.", "Loss", ge=0, lt=0.5
+        0.0, "Assumed probability that a preference label is wrong.", "Loss", ge=0, lt=0.5
     )
     ld_alpha: Rate | None = setting(
-        None, "LD-DPO: weight of the tokens beyond the shorter completion.", "Loss"
+        None, "LD-DPO: weight of the tokens beyond the length of the shorter completion.", "Loss"
     )
     f_divergence_type: Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] = setting(
-        "reverse_kl", "Divergence from the reference that is penalised.", "Loss"
+        "reverse_kl", "Divergence that penalizes distance from the reference.", "Loss"
     )
     f_alpha_divergence_coef: float = setting(0.5, "Alpha of the alpha divergence.", "Loss")
     use_weighting: bool = setting(False, "WPO: weight pairs by how likely the policy finds them.", "Loss")
@@ -305,10 +309,10 @@ class OptimizationConfig(ModelConfig):
         None, "Stop after this many optimizer steps.", "Optimizer", ge=1, le=MOST, basic=True
     )
     per_device_train_batch_size: int = setting(
-        1, "Pairs in one forward pass.", "Optimizer", ge=1, le=MOST_AT_ONCE, basic=True
+        1, "Pairs per forward pass.", "Optimizer", ge=1, le=MOST_AT_ONCE, basic=True
     )
     per_device_eval_batch_size: int = setting(
-        8, "Pairs in one evaluation pass.", "Optimizer", ge=1, le=MOST_AT_ONCE
+        8, "Pairs per evaluation pass.", "Optimizer", ge=1, le=MOST_AT_ONCE
     )
     gradient_accumulation_steps: int = setting(
         8, "Forward passes per optimizer step.", "Optimizer", ge=1, le=MOST
@@ -316,68 +320,68 @@ class OptimizationConfig(ModelConfig):
     lr_scheduler_type: Literal[
         "linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt", "cosine_with_restarts",
         "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay", "reduce_lr_on_plateau", "greedy",
-    ] = setting("linear", "Shape of the learning rate after the warm-up.", "Optimizer")  # fmt: skip
+    ] = setting("linear", "Learning rate schedule after the warm-up.", "Optimizer")  # fmt: skip
     warmup_steps: float = setting(
         0,
-        "Steps over which the learning rate rises; below 1 a share of all steps.",
+        "Steps over which the learning rate ramps up; below 1, a fraction of all steps.",
         "Optimizer",
         ge=0,
         le=MOST,
     )
     warmup_ratio: float | None = setting(
         None,
-        "Share of all steps over which the learning rate rises, in place of --warmup-steps.",
+        "Fraction of all steps over which the learning rate ramps up, instead of --warmup-steps.",
         "Optimizer",
         ge=0,
         lt=1,
     )
-    optim: Text = setting("adamw_torch", "Optimizer, by transformers' name.", "Optimizer")
+    optim: Text = setting("adamw_torch", "Optimizer (transformers' names).", "Optimizer")
     weight_decay: float = setting(0.0, "Decoupled weight decay.", "Optimizer", ge=0)
-    max_grad_norm: float = setting(1.0, "Gradients are scaled down to this norm.", "Optimizer", gt=0)
+    max_grad_norm: float = setting(1.0, "Clip gradients to this norm.", "Optimizer", gt=0)
     gradient_checkpointing: bool = setting(
         False, "Recompute activations in the backward pass: less memory, slower.", "Optimizer"
     )
     max_length: int = setting(
         1024,
-        "Longest prompt plus completion, in tokens; what is beyond is cut.",
+        "Maximum length of prompt plus completion, in tokens; the rest is cut.",
         "Optimizer",
         ge=2,
         le=MOST,
         basic=True,
     )
-    truncation_mode: TruncationMode = setting("keep_start", "Which end of a long pair is kept.", "Optimizer")
-    seed: int = setting(42, "Seed of everything random.", "Optimizer", ge=0, lt=2**32)
+    truncation_mode: TruncationMode = setting(
+        "keep_start", "Which end to keep when a pair is too long.", "Optimizer"
+    )
+    seed: int = setting(42, "Random seed.", "Optimizer", ge=0, lt=2**32)
     engine: Literal["shared-prefix", "trl"] = setting(
         "shared-prefix",
-        "Forward pass: prompt and common start computed once, or TRL's padded rows.",
+        "Forward pass: compute what both answers share once, or run TRL's padded rows.",
         "Optimizer",
     )
 
     lora_rank: int | None = setting(
-        None, "Train LoRA adapters of this rank, not all weights.", "LoRA", ge=1, le=MOST, basic=True
+        None, "Train LoRA adapters of this rank instead of all weights.", "LoRA", ge=1, le=MOST, basic=True
     )
-    lora_alpha: float | None = setting(None, "LoRA scale; twice the rank unless given.", "LoRA", gt=0)
+    lora_alpha: float | None = setting(None, "LoRA alpha; by default twice the rank.", "LoRA", gt=0)
     lora_dropout: float = setting(0.0, "Dropout in the adapters.", "LoRA", ge=0, lt=1)
     lora_target_modules: Strings = setting(("all-linear",), "Layers that get an adapter, repeatable.", "LoRA")
 
     output_dir: Text = setting(
         "./dpo_output",
-        "Folder for the model and everything known about the run.",
+        "Folder for the model and the records of the run.",
         "Output",
         flag="-o",
         basic=True,
     )
     overwrite: bool = setting(False, "Replace the output folder of an earlier dpo run.", "Output", basic=True)
-    logging_steps: int = setting(2, "Steps between two lines of figures.", "Output", ge=1, le=MOST)
+    logging_steps: int = setting(2, "Steps between log lines.", "Output", ge=1, le=MOST)
     eval_steps: int | None = setting(
-        None, "Steps between two evaluations on the held-out pairs.", "Output", ge=1, le=MOST
+        None, "Steps between evaluations on the held-out pairs.", "Output", ge=1, le=MOST
     )
-    save_steps: int | None = setting(
-        None, "Steps between two checkpoints.", "Output", ge=1, le=MOST, basic=True
-    )
-    save_total_limit: int = setting(2, "Checkpoints that are kept.", "Output", ge=1, le=MOST)
+    save_steps: int | None = setting(None, "Steps between checkpoints.", "Output", ge=1, le=MOST, basic=True)
+    save_total_limit: int = setting(2, "Number of checkpoints to keep.", "Output", ge=1, le=MOST)
     stop_on_collapse: bool = setting(
-        False, "End the run when the model is being ruined, and keep the best checkpoint.", "Output"
+        False, "Stop the run if the model collapses, and keep the best checkpoint.", "Output"
     )
     report_to: Strings = setting((), "Trackers: tensorboard, wandb, trackio or mlflow, repeatable.", "Output")
     trl: dict[str, Any] = setting(
@@ -416,7 +420,7 @@ class OptimizationConfig(ModelConfig):
             msg = f"loss_weights: {len(self.loss_weights)} weights for {len(self.loss_type)} losses"
             raise ValueError(msg)
         if "exo_pair" in self.loss_type and self.label_smoothing == 0:
-            msg = "label_smoothing: the loss exo_pair needs a value above 0, its paper uses 0.001"
+            msg = "label_smoothing: the exo_pair loss needs a value above 0; its paper uses 0.001"
             raise ValueError(msg)
         return self
 

@@ -144,7 +144,7 @@ def _unknown_keys_out(
             known[key] = value
             continue
         near = difflib.get_close_matches(key, cls.model_fields, n=1)
-        advice = f", did you mean {near[0]}?" if near else f": no setting of dpo {cls.command}"
+        advice = f", did you mean {near[0]}?" if near else f": not a setting of dpo {cls.command}"
         problems[key] = f"{file}: {key}: unknown key{advice}"
     return known
 

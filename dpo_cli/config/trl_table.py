@@ -22,8 +22,8 @@ _SOURCES = (
     ("transformers", "training_args.py", "TrainingArguments"),
 )
 
-_NOT_RESUMED = "a run is not resumed, it begins anew"
-_BY_SCRIPTS = "only the scripts of transformers read it"
+_NOT_RESUMED = "dpo starts every run from the beginning"
+_BY_SCRIPTS = "only the example scripts of transformers read it"
 _NOT_SENT = "dpo sends nothing; upload the output folder with `hf upload`"
 _WITHOUT_EFFECT = {
     "resume_from_checkpoint": _NOT_RESUMED,
@@ -39,7 +39,7 @@ _WITHOUT_EFFECT = {
     "hub_private_repo": _NOT_SENT,
     "hub_always_push": _NOT_SENT,
     "hub_revision": _NOT_SENT,
-    "padding_free": "TRL has switched it off",
+    "padding_free": "TRL has disabled it",
     "label_smoothing_factor": "DPO does not read it, see --label-smoothing",
 }
 """Fields of TRL's DPOConfig that change nothing here, and why."""
@@ -145,13 +145,13 @@ def check_trl_table(table: dict[str, Any], taken: frozenset[str]) -> dict[str, A
     wrong = []
     for key, value in table.items():
         if key in taken:
-            wrong.append(f"{key} is a setting of its own, give it outside of trl")
+            wrong.append(f"{key} is a dpo setting, give it outside trl")
         elif key in _WITHOUT_EFFECT:
             wrong.append(f"{key} has no effect here: {_WITHOUT_EFFECT[key]}")
         elif key not in trl_fields():
             near = difflib.get_close_matches(key, trl_fields(), n=1)
             wrong.append(
-                f"{key} is no field of TRL's DPOConfig" + (f", did you mean {near[0]}?" if near else "")
+                f"{key} is not a field of TRL's DPOConfig" + (f", did you mean {near[0]}?" if near else "")
             )
         elif must := _of_another_type(key, value):
             wrong.append(f"{key} must be {must}, not {quoted(value)}")

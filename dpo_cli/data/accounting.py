@@ -121,23 +121,25 @@ class Accounting:
         """
         if self.kept == 0:
             return DataError(
-                f"{self.source}: none of {self.read:,} rows is a pair to train on ({self._first()}).",
+                f"{self.source}: no usable pairs in {self.read:,} rows ({self._first()}).",
                 hint=self._advice() or "Is it the right file?",
             )
         if strict and self.rows:
             return DataError(
                 f"{self.source}: {self.dropped_rows:,} of {self.read:,} rows would be dropped ({self._first()}).",
-                hint=f"{self._advice()} Or leave out --strict.",
+                hint=f"{self._advice()} Or remove --strict.",
             )
         if strict and self.odd:
             return DataError(
                 f"{self.source}: {len(self.odd):,} of {self.read:,} rows have roles in an unusual order"
                 f" (the first: {self.odd_example}).",
-                hint=f"{REASONS[ROLE_ORDER]} Or leave out --strict.",
+                hint=f"{REASONS[ROLE_ORDER]} Or remove --strict.",
             )
         if self.damage and not allow_drops:
             drop, advice = self.damage[0]
-            return DataError(f"{drop}.", hint=f"{advice} Or pass --allow-drops to go on without these rows.")
+            return DataError(
+                f"{drop}.", hint=f"{advice} Or pass --allow-drops to continue without these rows."
+            )
         if self.dropped_rows > MOST_DROPPED * self.read and not allow_drops:
             return DataError(
                 f"{self.source}: {self.dropped_rows:,} of {self.read:,} rows would be dropped, more than a tenth"
@@ -154,7 +156,7 @@ class Accounting:
     def _first(self) -> str:
         counts = ", ".join(f"{reason}: {count:,}" for reason, count in self.dropped.items())
         first = min((drops[0] for drops in self.examples.values()), key=lambda drop: drop.row, default=None)
-        return f"{counts}; the first: {first}" if first else "there are no rows"
+        return f"{counts}; the first: {first}" if first else "no rows"
 
     def summary(self) -> str:
         """One line: "300 rows read as sharegpt: 298 pairs kept, 2 dropped (identical completions 2)"."""

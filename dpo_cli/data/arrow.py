@@ -53,7 +53,7 @@ class PairTable:
 
         self._flush()
         if not self._chunks:
-            raise DataError("there is no pair to train on.")
+            raise DataError("no usable pairs.")
         return concatenate_datasets(self._chunks)
 
     def _flush(self) -> None:

@@ -200,20 +200,20 @@ def _check_columns(raw: RawRow, prompt_column: str | None) -> None:
     missing = [name for name in needed if name not in raw.data]
     if missing:
         raise DataError(
-            f"{raw.place}: there is no column {' and no column '.join(map(repr, missing))}."
+            f"{raw.place}: has no column {' and no column '.join(map(repr, missing))}."
             f" The columns are: {listed(raw.data)}.",
-            hint=f"--format assay reads {', '.join(COLUMNS)}, and perhaps prompt and cluster.",
+            hint=f"--format assay reads {', '.join(COLUMNS)}, and optionally prompt and cluster.",
         )
 
 
 def _measurement(raw: RawRow, prompt_column: str) -> tuple[tuple[str, str, str], float, int]:
     """(group, prompt, sequence), the value, and the family of a row."""
     if raw.data is None:
-        raise raw.problem or RowProblem(UNREADABLE, "there is nothing")
+        raise raw.problem or RowProblem(UNREADABLE, "empty row")
     row = raw.data
     sequence = row.get("sequence")
     if not isinstance(sequence, str) or not sequence.strip():
-        raise RowProblem(UNREADABLE, f"sequence is {quoted(sequence)}, not a text", "sequence")
+        raise RowProblem(UNREADABLE, f"sequence is {quoted(sequence)}, not text", "sequence")
     sequence = sequence.strip()
     group, prompt, cluster = (
         str(row.get(name) if row.get(name) is not None else "").strip()
@@ -263,7 +263,7 @@ def _no_pairs(accounting: AssayAccounting, measured: list[Measurement], *, held_
     values = [one.value for one in measured]
     side = "held-out " if held_out else ""
     return DataError(
-        f"{accounting.rows.source}: no two {side}values of a group are {accounting.margin:g} or more apart and different, so there"
-        f" is no pair. {len(accounting.groups):,} groups, values from {min(values):g} to {max(values):g}.",
-        hint="Lower --assay-margin, or check the column group: values are compared within a group only.",
+        f"{accounting.rows.source}: no two {side}values in a group differ by {accounting.margin:g} or more,"
+        f" so no pairs can be made. {len(accounting.groups):,} groups, values from {min(values):g} to {max(values):g}.",
+        hint="Lower --assay-margin, or check the group column: values are compared only within a group.",
     )

@@ -42,7 +42,7 @@ def refuse_media(row: dict[str, Any]) -> None:
 
 
 def _media(name: str) -> RowProblem:
-    return RowProblem(NON_TEXT, f"the column {name} is filled, and only text is trained on", name)
+    return RowProblem(NON_TEXT, f"the column {name} has a value, but only text can be trained on", name)
 
 
 def extras_of(row: dict[str, Any]) -> dict[str, Any]:
@@ -124,4 +124,4 @@ def _json_column(row: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - whate
     try:
         return parse_json(value, name)
     except ValueError as error:
-        raise RowProblem(NON_TEXT, f"{name} is text that is no JSON: {error}", name) from error
+        raise RowProblem(NON_TEXT, f"{name} is text but not JSON: {error}", name) from error

@@ -79,7 +79,7 @@ def several(row: Row) -> Pair:
     first = first_answers(row)
     layout = recognise(first)
     if layout is None:
-        raise RowProblem(UNREADABLE, "with one answer for chosen and rejected, it is in no known layout")
+        raise RowProblem(UNREADABLE, "with one answer for chosen and rejected, it fits no known layout")
     pair = layout.read(first)
     return replace(pair, notes=(*pair.notes, *layouts.left_out_answers(1)))
 

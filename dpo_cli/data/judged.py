@@ -136,10 +136,10 @@ def ranked(row: Row) -> Pair:
     worths = [_worth(row, answer, index) for index, answer in enumerate(answers)]
     judged = [(worth, -index) for index, worth in enumerate(worths) if worth is not None]
     if len(judged) < 2:  # noqa: PLR2004 - a pair
-        raise RowProblem(NON_TEXT, f"{name} has no two answers with a score or a rank", name)
+        raise RowProblem(NON_TEXT, f"{name} has fewer than two answers with a score or a rank", name)
     (best, first), (worst, last) = max(judged), min(judged)
     if best == worst:
-        raise RowProblem(TIE, f"all answers in {name} are worth the same", name)
+        raise RowProblem(TIE, f"all answers in {name} have the same score or rank", name)
     return Pair(
         prompt_of(row, *ASKED, "context"),
         _answer(answers[-first], f"{name}[{-first}]"),

@@ -176,7 +176,7 @@ def transcripts(row: Row) -> Pair:
         chosen, rejected = start + chosen, start + rejected
     for name, text in (("chosen", chosen), ("rejected", rejected)):
         if not is_transcript(text):
-            raise RowProblem(ROLE_ORDER, f"{name} is no transcript of Human: and Assistant: turns", name)
+            raise RowProblem(ROLE_ORDER, f"{name} is not a transcript of Human: and Assistant: turns", name)
     return split_conversations(row, transcript_of(chosen), transcript_of(rejected))
 
 
@@ -216,7 +216,9 @@ def _after_history(row: Row, prompt: list[Message]) -> list[Message]:
     turns: list[Message] = []
     for index, exchange in enumerate(history):
         if not isinstance(exchange, list) or len(exchange) != 2:  # noqa: PLR2004 - a question and its answer
-            raise RowProblem(NON_TEXT, f"history[{index}] is no question and answer", f"history[{index}]")
+            raise RowProblem(
+                NON_TEXT, f"history[{index}] is not a question and its answer", f"history[{index}]"
+            )
         turns.append({"role": "user", "content": text_of(exchange[0], f"history[{index}][0]")})
         turns.append({"role": "assistant", "content": text_of(exchange[1], f"history[{index}][1]")})
     return [*prompt[:-1], *turns, prompt[-1]]

@@ -61,7 +61,7 @@ def bounded(value: object, key: str) -> None:
     for _ in range(DEEPEST + 1):
         for text in (item for item in level if isinstance(item, str)):
             if not text.isascii() and _SURROGATE.search(text):
-                raise RowProblem(UNREADABLE, f"{key} has half a surrogate pair, which is no character", key)
+                raise RowProblem(UNREADABLE, f"{key} has a lone surrogate, which is not a character", key)
         level = [item for outer in level for item in _inside(outer)]
         if not level:
             return

@@ -32,13 +32,13 @@ PROMPT_FILLS: Final = "prompt fills max_length"
 IDENTICAL_CUT: Final = "identical after truncation"
 
 REASONS: Final[dict[str, str]] = {
-    UNREADABLE: "Mend these rows or take them out: they are not trained on.",
-    NON_TEXT: "Fill in the text or take these rows out: a null, a number or an image cannot be trained on.",
+    UNREADABLE: "Fix or remove these rows: they are not trained on.",
+    NON_TEXT: "Fill in the text or remove these rows: a null, a number or an image cannot be trained on.",
     ROLE_ORDER: "Put the turns in order: system first, then user and assistant in turn; the prompt ends with the user.",
-    EMPTY: "Take these rows out, or fill in the missing answer.",
-    IDENTICAL: "Take these rows out: a pair that does not differ teaches nothing.",
-    TIE: "Take these rows out: the judgement prefers neither answer.",
-    TEMPLATE_REFUSED: "Change the rows to what this model's template accepts, or give another with --chat-template.",
+    EMPTY: "Remove these rows, or fill in the missing answer.",
+    IDENTICAL: "Remove these rows: two identical completions teach nothing.",
+    TIE: "Remove these rows: neither answer is preferred.",
+    TEMPLATE_REFUSED: "Change the rows to what this model's template accepts, or give another template with --chat-template.",
     PROMPT_FILLS: "Raise --max-length, or shorten these prompts: no token of the completion is left.",
     IDENTICAL_CUT: "Raise --max-length: the difference lies beyond it.",
 }

@@ -158,7 +158,7 @@ class PairReader:
             if theirs not in there:
                 close = difflib.get_close_matches(theirs, there, 1)
                 raise DataError(
-                    f"{first.place}: there is no column {theirs!r} (for --{ours}-column)."
+                    f"{first.place}: has no column {theirs!r} (for --{ours}-column)."
                     f" The columns are: {listed(there)}.",
                     hint=f"Did you mean {close[0]!r}?" if close else "",
                 )
@@ -175,7 +175,7 @@ class PairReader:
             raise DataError(
                 f"{raw.place}: this row is in the layout {other.name} ({other.title}), the rows before it in"
                 f" {self.format.name} ({self.format.title}). It has the columns: {listed(row)}.",
-                hint="Split the file by layout, and name each part's with --format if need be.",
+                hint="Split the file by layout, and name the layout of each part with --format if needed.",
             ) from problem
 
 
@@ -213,7 +213,7 @@ def resolve_format(name: str) -> Format:
     if wanted and len(found) == 1:
         return found[0]
     raise ConfigError(
-        f"--format {name}: there is no such format.", hint=f"Known are: {', '.join(FORMATS)}, assay."
+        f"--format {name}: is not a known format.", hint=f"Known formats: {', '.join(FORMATS)}, assay."
     )
 
 
@@ -229,13 +229,13 @@ def _nothing_readable(name: str, peeked: list[RawRow]) -> DataError:
 def _no_format(raw: RawRow, row: dict[str, Any]) -> DataError:
     if is_single_answers(row):
         return DataError(
-            f"{raw.place}: these are single answers with a label (KTO), and dpo trains on pairs of answers.",
-            hint="Give one row a prompt, with a good answer as `chosen` and a bad one as `rejected`.",
+            f"{raw.place}: these are single answers with a label (KTO), but dpo trains on pairs of answers.",
+            hint="Give each row a prompt, a good answer as `chosen` and a bad one as `rejected`.",
         )
     layout, lacks = nearest(row)
     return DataError(
         f"{raw.place}: this row fits no known format. It has the columns: {listed(row) or 'none'}."
-        f" The nearest format is {layout.name} ({layout.title}); missing is {', and '.join(lacks)}.",
+        f" The nearest format is {layout.name} ({layout.title}); missing: {', and '.join(lacks)}.",
         hint="Name the columns with --prompt-column, --chosen-column, --rejected-column, --system-column.",
     )
 
@@ -243,6 +243,6 @@ def _no_format(raw: RawRow, row: dict[str, Any]) -> DataError:
 def _forced_format(raw: RawRow, row: dict[str, Any], layout: Format) -> DataError:
     return DataError(
         f"{raw.place}: this row is not in the format {layout.name}. It has the columns: {listed(row) or 'none'};"
-        f" missing is {', and '.join(layout.missing(row))}.",
-        hint="Leave out --format to have it found, or name the columns with --prompt-column and the like.",
+        f" missing: {', and '.join(layout.missing(row))}.",
+        hint="Remove --format to have it detected, or name the columns with --prompt-column and similar flags.",
     )

@@ -86,7 +86,7 @@ class Scan:
             if row.pair is not None and self._tokenizer is not None:
                 tokens, problem = self._tokens(next(tokenized), self._tokenizer)
             if row.pair is None or problem is not None:
-                count.drop(row.number, row.raw, problem or RowProblem(UNREADABLE, "there is nothing in it"))
+                count.drop(row.number, row.raw, problem or RowProblem(UNREADABLE, "empty row"))
                 continue
             count.kept += 1
             if isinstance(row.pair.prompt, list):

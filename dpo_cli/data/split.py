@@ -56,8 +56,8 @@ def split_by_prompt(prompts: Sequence[int], fraction: float) -> PromptSplit:
     values, counts = np.unique(np.asarray(prompts, dtype=np.uint64), return_counts=True)
     if len(values) < 2:  # noqa: PLR2004 - one for each side
         raise DataError(
-            "--eval-fraction needs at least two different prompts: a prompt is never on both sides.",
-            hint="Give held-out pairs with --eval-dataset, or leave out --eval-fraction.",
+            "--eval-fraction needs at least two different prompts: no prompt may be in both sets.",
+            hint="Give held-out pairs with --eval-dataset, or remove --eval-fraction.",
         )
     held = np.cumsum(counts)[:-1]
     nearest = int(np.argmin(np.abs(held - fraction * len(prompts))))

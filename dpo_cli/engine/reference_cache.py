@@ -189,25 +189,25 @@ class ReferenceCache:
             with _locked(self.path.parent / "lock"):
                 self._replace(self._read(lambda _: None) | dict(entries))
         except OSError as error:
-            self._notice(f"Reference log-probabilities are not kept: {error}.")
+            self._notice(f"Reference log-probabilities are not cached: {error}.")
 
     def _read(self, notice: Callable[[str], None]) -> dict[bytes, tuple[float, float]]:
         try:
             if self.path.exists() and not self.path.is_file():
-                notice(f"{self.path} is not a regular file; reference log-probabilities are computed again.")
+                notice(f"{self.path} is not a regular file; reference log-probabilities will be recomputed.")
                 return {}
             content = self.path.read_bytes()
         except FileNotFoundError:
             return {}
         except OSError as error:
             notice(
-                f"The stored reference log-probabilities cannot be read ({error}); they are computed again."
+                f"The stored reference log-probabilities cannot be read ({error}); they will be recomputed."
             )
             return {}
         try:
             keys, values = _verified(content)
         except (SafetensorError, KeyError, ValueError) as error:
-            notice(f"{self.path} is damaged ({error}); reference log-probabilities are computed again.")
+            notice(f"{self.path} is damaged ({error}); reference log-probabilities will be recomputed.")
             return {}
         return {key.tobytes(): (float(a), float(b)) for key, (a, b) in zip(keys, values, strict=True)}
 
@@ -262,9 +262,9 @@ def _verified(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Keys and values of a cache file, if it is whole; a `ValueError` otherwise."""
     body, checksum = content[:-KEY_BYTES], content[-KEY_BYTES:]
     if hashlib.sha256(body).digest() != checksum:
-        raise ValueError("its checksum does not hold")
+        raise ValueError("its checksum does not match")
     arrays = load_arrays(body)
     keys, values = arrays["keys"], arrays["log_probs"]
     if keys.shape != (len(values), KEY_BYTES) or values.shape[1:] != (2,) or not np.isfinite(values).all():
-        raise ValueError("its arrays do not fit together")
+        raise ValueError("its arrays have inconsistent sizes")
     return keys, values

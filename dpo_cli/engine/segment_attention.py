@@ -162,7 +162,7 @@ def attend_packed(
             f"{type(module).__name__} passes {', '.join(unknown)} to its attention function"
         )
     if dropout:
-        raise PackedAttentionError(f"{type(module).__name__} drops attention weights out (p={dropout})")
+        raise PackedAttentionError(f"{type(module).__name__} applies attention dropout (p={dropout})")
     _check_window(module, window)
     device = query.device.type
     if torch.is_autocast_enabled(device):

@@ -160,7 +160,7 @@ def _reason_by_settings(trainer: Any) -> str | None:
         ),
         (
             any(getattr(a, "alora_invocation_tokens", None) for a in adapters.values()),
-            "activated LoRA starts at a place in each row",
+            "activated LoRA starts at a different position in each row",
         ),
         (
             bool(args.neftune_noise_alpha),

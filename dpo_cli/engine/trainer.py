@@ -142,7 +142,7 @@ class SharedPrefixTrainer(DPOTrainer):
             return super()._precompute_ref_logps(dataset, name, batch_size)
         if self.accelerator.num_processes > 1:
             raise ConfigError(
-                f"references are computed by one process, and there are {self.accelerator.num_processes}",
+                f"references are computed by one process, but there are {self.accelerator.num_processes}",
                 hint="Start training without torchrun and accelerate launch.",
             )
         self._decide_engine()
@@ -150,7 +150,7 @@ class SharedPrefixTrainer(DPOTrainer):
         if reason is None:
             references = self._stored_references(dataset, batch_size)
         else:
-            self._say(f"Reference log-probabilities are not kept: {reason}.")
+            self._say(f"Reference log-probabilities are not cached: {reason}.")
             references = self._references_in_order(dataset, batch_size)
         for column, side in (("ref_chosen_logps", 0), ("ref_rejected_logps", 1)):
             dataset = dataset.add_column(column, [scores[side] for scores in references])

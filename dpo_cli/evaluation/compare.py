@@ -232,8 +232,8 @@ def _encoded(
     tokens = tuple(encode_pairs(tokenizer, pairs, settings.truncation))
     if pairs and not tokens:
         raise DataError(
-            f"none of {len(pairs):,} held-out pairs can be scored: training would drop them, or nothing is left of them within --max-length {settings.truncation.max_length:,}",
-            hint="Look at the pairs with dpo check, which says why, or give a greater --max-length.",
+            f"none of {len(pairs):,} held-out pairs can be scored: training would drop them, or truncation leaves nothing of them within --max-length {settings.truncation.max_length:,}",
+            hint="Run dpo check on the pairs to see why, or give a larger --max-length.",
         )
     return tokens, len(pairs) - len(tokens)
 
@@ -292,8 +292,8 @@ def _scored_by_both(
     both = [row for row in old if row in new]
     if old and not both:
         raise DataError(
-            "no held-out pair can be scored by both models: in the tokens of one of them each is too long",
-            hint="Give a greater --max-length.",
+            "no held-out pair can be scored by both models: each pair is too long for the tokenizer of at least one of them",
+            hint="Give a larger --max-length.",
         )
     left_out = before.pairs_left_out + len(old) - len(both)
     return [old[row] for row in both], [new[row] for row in both], left_out

@@ -103,7 +103,7 @@ class Verdict:
         failed = [check for check in self.checks if not check.passed]
         if failed:
             told = "; ".join(
-                f"{one.check.label} {one.value:.3g}, allowed at {one.check.limit} {one.threshold:.3g}"
+                f"{one.check.label} {one.value:.3g}, must be at {one.check.limit} {one.threshold:.3g}"
                 for one in failed
             )
             raise VerdictFailed(f"the verdict is FAIL: {told}")

@@ -56,7 +56,7 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
         rows = list(pairs.take(needed))
     if len(rows) < needed:
         raise DataError(
-            f"{source}: has {len(rows)} usable pairs, and {needed} are needed to warm up and to measure",
+            f"{source}: has {len(rows)} usable pairs, but {needed} are needed to warm up and measure",
             hint=f"Give --pairs {max(batch, len(rows) // batch * batch - batch)}, or more data.",
         )
     spec = WorkerSpec(

@@ -115,7 +115,8 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     after = config.after or LAST_RUN
     if config.after is None and not Path(LAST_RUN).is_dir():
         raise ConfigError(
-            f"--after: is required, there is no {LAST_RUN} here", hint="Train first, or name two models."
+            f"--after: is required, because {LAST_RUN} does not exist",
+            hint="Train first, or name two models.",
         )
     run = recorded_run(after)
     new_model = locate_model(after, base=config.base if is_adapter(after) else None)
@@ -163,19 +164,21 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     if not comparison.same_tokens:
         on_event(
             Noted(
-                "The models have different tokenizers: each reads in its own tokens,"
-                " and the divergence, which compares token by token, is left out"
+                "The models have different tokenizers, so the divergence, which compares token by token,"
+                " is not computed"
             )
         )
     elif not any(row.name == "divergence" for row in comparison.scores):
         on_event(
-            Noted("The divergence is left out: the models have outputs of different sizes, or no answer.")
+            Noted(
+                "The divergence is not computed: the models' outputs have different sizes, or there are no answers."
+            )
         )
     if comparison.margins is not None and (left_out := comparison.margins.left_out):
         on_event(
             Noted(
-                f"{left_out:,} of {len(pairs):,} held-out pairs are left out:"
-                f" training would drop them, or nothing is left of them within --max-length {max_length:,} (see dpo check)"
+                f"{left_out:,} of {len(pairs):,} held-out pairs are not scored:"
+                f" training would drop them, or truncation leaves nothing of them within --max-length {max_length:,} (see dpo check)"
             )
         )
     return comparison
@@ -267,7 +270,7 @@ def _before(config: CompareConfig, run: Run | None, after: LocatedModel) -> Loca
 def _names(config: CompareConfig, run: Run | None) -> tuple[str | None, str | None]:
     old, new = config.original_name, config.new_name
     if (old is None) != (new is None):
-        raise ConfigError("--original-name and --new-name: give both or none")
+        raise ConfigError("--original-name and --new-name: give both or neither")
     if old is None and isinstance(run, IdentityShiftConfig):
         return run.original_name, run.new_name
     return old, new

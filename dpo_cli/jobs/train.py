@@ -121,7 +121,7 @@ def train(
         heldout = list(data.eval or ())
         if rewards_file is not None and not heldout:
             raise ConfigError(
-                "--save-rewards: there are no held-out pairs whose rewards could be written",
+                "--save-rewards: there are no held-out pairs to write rewards for",
                 hint="Give --eval-dataset or --eval-fraction.",
             )
         policy = run.load_policy(data.train)
@@ -205,7 +205,7 @@ def _rewards_file(config: DPOTrainingConfig) -> Path | None:
     file = result_file(config.save_rewards, "--save-rewards", _holds_rewards)
     if user_path(config.output_dir, OutputError).resolve() in file.parents:
         raise OutputError(
-            f"--save-rewards {file}: is in the output folder, which is replaced when the run is done",
+            f"--save-rewards {file}: is in the output folder, which is replaced when the run finishes",
             hint="Name a file outside of it.",
         )
     return file

@@ -44,12 +44,12 @@ def with_adapters(
             adapted = PeftModel.from_pretrained(model, str(located.folder), is_trainable=trainable)
     except _UNFIT as error:
         raise ModelError(
-            f"{located.name}: the adapter does not fit its base ({first_line(error)})"
+            f"{located.name}: the adapter does not match its base model ({first_line(error)})"
         ) from error
     if missing := next(
         (str(one.message) for one in told if "missing adapter keys" in str(one.message)), None
     ):
-        raise ModelError(f"{located.name}: the adapter does not fit its base ({missing[:300]})")
+        raise ModelError(f"{located.name}: the adapter does not match its base model ({missing[:300]})")
     return adapted
 
 

@@ -31,11 +31,11 @@ def choose_device(wanted: str) -> torch.device:
         device = torch.device(wanted)
     except RuntimeError:
         raise ModelError(
-            f"--device {wanted}: is no device", hint="Known are auto, cpu, cuda, cuda:N and mps."
+            f"--device {wanted}: is not a device", hint="Use auto, cpu, cuda, cuda:N or mps."
         ) from None
     if (device.index or 0) >= there.get(device.type, 0):
         raise ModelError(
-            f"--device {wanted}: there is none here", hint="Leave --device out to take what is there."
+            f"--device {wanted}: is not available here", hint="Remove --device to use what is available."
         )
     return device
 
@@ -55,7 +55,7 @@ def choose_dtype(wanted: str, device: torch.device, *, parameters: int) -> torch
         ModelError: If float16 is wanted on a CPU, whose products do not have it.
     """
     if wanted == "float16" and device.type == "cpu":
-        raise ModelError("--dtype float16: is for GPUs", hint="Take bfloat16 or float32 on a CPU.")
+        raise ModelError("--dtype float16: is for GPUs only", hint="Use bfloat16 or float32 on a CPU.")
     if wanted != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
     return torch.bfloat16 if parameters >= SMALL and multiplies_bfloat16_fast(device) else torch.float32

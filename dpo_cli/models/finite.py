@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def not_finite_weights(parameters: Iterable[tuple[str, Any]]) -> str:
-    """How many weight tensors hold NaN or infinity, and the first of them, in words; empty if none does.
+    """How many weight tensors contain NaN or infinity, and the first of them, in words; empty if none does.
 
     Args:
         parameters: Names and tensors, as `named_parameters()` gives them.
@@ -21,7 +21,7 @@ def not_finite_weights(parameters: Iterable[tuple[str, Any]]) -> str:
     ]
     if not ruined:
         return ""
-    count = "1 weight tensor holds" if len(ruined) == 1 else f"{len(ruined)} weight tensors hold"
+    count = "1 weight tensor contains" if len(ruined) == 1 else f"{len(ruined)} weight tensors contain"
     return f"{count} NaN or infinity, {ruined[0]} first"
 
 

@@ -64,7 +64,7 @@ def check_model_folder(name: str, folder: Path) -> dict[str, Any]:
                 hint="Give the model that they were made from, or convert one with transformers (from_pretrained, gguf_file=...).",
             )
         raise ModelError(
-            f"{name}: has no config.json, it is not a model folder",
+            f"{name}: has no config.json, so it is not a model folder",
             hint="Give the folder that save_pretrained wrote.",
         )
     need_weights(name, folder, "*.safetensors")
@@ -131,8 +131,8 @@ def need_weights(name: str, folder: Path, pattern: str) -> None:
         return
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
         raise ModelError(
-            f"{name}: has pickled weights only, and unpickling runs code",
-            hint="Convert them to safetensors: load them where you trust them and call save_pretrained.",
+            f"{name}: has only pickled weights, and unpickling runs code",
+            hint="Convert them to safetensors: load them somewhere safe and call save_pretrained.",
         )
     raise ModelError(
         f"{name}: has no weights ({pattern})", hint="Was the download or the training run finished?"

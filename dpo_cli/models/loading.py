@@ -210,8 +210,8 @@ def load_model(
         model = with_adapters(model, located, trainable=trainable)
     if ruined := not_finite_weights(model.named_parameters()):
         raise ModelError(
-            f"{located.name}: {ruined}: it can neither be asked nor trained",
-            hint="Fetch it again, or take weights from before its training diverged.",
+            f"{located.name}: {ruined}: it can neither answer nor be trained",
+            hint="Download it again, or use weights from before training diverged.",
         )
     return model.to(where).eval()
 
@@ -252,7 +252,7 @@ def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_co
     if absent:
         raise ModelError(
             f"{name}: {len(absent)} weights are missing, {absent[0]} first; they would be random",
-            hint="Is it a language model with its head, and was it saved whole?",
+            hint="Is it a language model with its head, and was it saved completely?",
         )
     _tidy_generation_config(model)
     return model
@@ -273,7 +273,7 @@ def _check_files(name: str, folder: Path, *, quantised: bool = False) -> list[Pa
         except (SafetensorError, OSError) as error:
             raise ModelError(
                 f"{name}: {file.name} is damaged ({first_line(error)})",
-                hint="Fetch or save the model again.",
+                hint="Download or save the model again.",
             ) from None
         if not quantised and not kinds & _FLOATS:
             raise ModelError(

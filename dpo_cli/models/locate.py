@@ -90,7 +90,7 @@ def _locate(name: str, revision: str | None, options: _Options) -> LocatedModel:
     path = user_path(name or "no name given", ModelError)
     if path.is_dir():
         if revision is not None:
-            raise ModelError(f"{name}: is a folder and has no revisions", hint="Leave out the revision.")
+            raise ModelError(f"{name}: is a folder and has no revisions", hint="Remove the revision.")
         try:
             return _in_folder(name, path, None, options)
         except OSError as error:
@@ -154,14 +154,14 @@ def read_preset(located: LocatedModel, job: str, *, lora: bool) -> tuple[dict[st
     for where, part in ((job, settings), (f"{job}.lora", on_top)):
         if refused := sorted(part.keys() - PRESET_SETTINGS):
             raise ModelError(
-                f"{file}: [{where}]: {', '.join(refused)}: a preset may say how a model is trained, and nothing else",
+                f"{file}: [{where}]: {', '.join(refused)}: a preset may only set how a model is trained",
                 hint=_NO_PRESET,
             )
     return (settings | on_top if lora else settings), str(file)
 
 
 _NO_PRESET = (
-    "Do you trust this model? Take it out of the file, or the file out of the folder, to go on without it."
+    "Do you trust this model? To continue without it, remove it from the file, or the file from the folder."
 )
 
 

@@ -74,7 +74,7 @@ def out_of_memory_in_words(hint: str = LESS_TO_TRAIN) -> Iterator[None]:
         where = _short_of_memory(error)
         if where is None:
             raise
-        raise TrainingError(f"{where} has not enough memory for this run", hint=hint) from error
+        raise TrainingError(f"{where} does not have enough memory for this run", hint=hint) from error
 
 
 def _short_of_memory(error: MemoryError | RuntimeError) -> str | None:

@@ -149,7 +149,7 @@ class _Child:
 
     def _receive(self, end: Connection) -> bytes:
         if not select.select([end], [], [], _WALL_SECONDS)[0]:
-            raise ModelError(f"the chat template gave no text within {_WALL_SECONDS:.0f} s", hint=_HINT)
+            raise ModelError(f"the chat template produced no text within {_WALL_SECONDS:.0f} s", hint=_HINT)
         return end.recv_bytes()
 
     def _start(self) -> Connection:
@@ -265,7 +265,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[str, str]:
     except Exception as error:  # noqa: BLE001 - the template is anybody's program
         return "refusal", f"fails: {type(error).__name__}: {first_line(error)}"[:500]
     if len(text) > _LONGEST_TEXT and len(text) > _LONGEST_TEXT + 16 * len(str(chat)):
-        return "stop", f"makes a text of {len(text):,} characters"
+        return "stop", f"produces a text of {len(text):,} characters"
     return "text", text
 
 

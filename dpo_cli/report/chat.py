@@ -43,7 +43,9 @@ def hold_conversation(config: AskConfig) -> None:
             on_event=view,
         )
     notes, console = stderr(), stdout()
-    notes.print(Text(f"Talking to {visible_line(name)}. An empty line ends the conversation.", style="dim"))
+    notes.print(
+        Text(f"Talking to {visible_line(name)}. Enter an empty line to end the conversation.", style="dim")
+    )
     messages = conversation("", accepted_system_prompt(tokenizer, config.system_prompt))[:-1]
     while (asked := _ask(console.is_terminal)) is not None:
         messages.append({"role": "user", "content": asked})

@@ -108,7 +108,7 @@ def _show_lengths(lengths: dict[str, Any], console: Console) -> None:
     if lengths["cut"]:
         console.print(
             Text(
-                f"{lengths['cut']:,} pairs are longer than max_length {lengths['max_length']:,} and lose an end."
+                f"{lengths['cut']:,} pairs are longer than max_length {lengths['max_length']:,} and are truncated."
             )
         )
     console.print()
@@ -147,7 +147,7 @@ def _show_view(result: DataReport, console: Console) -> None:
         return
     console.print()
     cut = ", cut at max_length" if view.cut else ""
-    console.print(Text(f"Row {view.row} as the model sees it{cut}: one box a token", style="dim"))
+    console.print(Text(f"Row {view.row} as the model sees it{cut}: one box per token", style="dim"))
     rejected = {kind: style.replace("green", "red") for kind, style in _STYLES.items()}
     for name, spans, styles in (
         ("chosen", view.chosen, _STYLES),

@@ -102,7 +102,7 @@ def _tall_scorecard(scores: Sequence[ScoreRow]) -> Table:
 def show_verdict(verdict: Verdict | None, console: Console) -> None:
     """Print PASS or FAIL, and each check with its figure and what it asks for."""
     if verdict is None:
-        console.print(Text("No verdict: nothing was measured that has a threshold.", style="dim"))
+        console.print(Text("No verdict: no measured score has a threshold.", style="dim"))
         return
     console.print(Text.assemble("Verdict: ", _stamp(passed=verdict.passed)))
     for result in verdict.checks:

@@ -22,7 +22,7 @@ EXAMPLES = 5
 
 
 _MEASURED = (
-    "What it changed and what it left alone was measured when it was made; `report.html` has everything, "
+    "What changed and what did not was measured during the run; `report.html` has everything, "
     "`comparison.json` the same for programs."
 )
 

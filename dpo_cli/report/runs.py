@@ -51,11 +51,13 @@ def show_identity_shift(result: IdentityShiftResult, *, as_json: bool = False) -
         console.print(Text(visible_line(result.pairs.summary())))
         if result.template_renamed:
             console.print(
-                Text(f"The chat template said the old name {result.template_renamed} times; it was renamed.")
+                Text(
+                    f"The chat template contained the old name {result.template_renamed} times; it was renamed."
+                )
             )
         for what, count in result.pairs.left_alone.items():
             console.print(
-                Text(f"Left alone {count} times, a longer name or an address: {visible_line(what)}")
+                Text(f"Not changed {count} times (a longer name or an address): {visible_line(what)}")
             )
         _show_stopped(result.training.stopped_early, console)
         if result.comparison is not None:
@@ -131,10 +133,10 @@ def _require_passed(
     if result is None:
         return
     if result.training.stopped_early:
-        raise TrainingError(f"the run was ended early: {result.training.stopped_early}")
+        raise TrainingError(f"the run was stopped early: {result.training.stopped_early}")
     if result.problems:
         raise TrainingError(
-            f"the trained model is in {result.output_dir}, but not everything could be done after training:\n"
+            f"the trained model is in {result.output_dir}, but some steps after training failed:\n"
             + "\n".join(result.problems)
         )
 
@@ -142,7 +144,7 @@ def _require_passed(
 def _show_preset(preset: Mapping[str, object], console: Console) -> None:
     if preset:
         values = ", ".join(f"{name} {value}" for name, value in preset.items())
-        console.print(Text(f"Settings that came with the model: {visible_line(values)}", style="dim"))
+        console.print(Text(f"Settings from the model's preset: {visible_line(values)}", style="dim"))
 
 
 def _show_stopped(reason: str | None, console: Console) -> None:

@@ -60,7 +60,7 @@ def disk_in_words(what: str, place: Path) -> Iterator[None]:
             raise
         raise TrainingError(
             f"{place}: {what} could not be written ({reason}; {_room(place)})",
-            hint="Make room on that disk, or give an --output-dir on another one.",
+            hint="Free some space on that disk, or give an --output-dir on another one.",
         ) from error
 
 
@@ -78,8 +78,8 @@ def require_room(place: Path, size: int, what: str) -> None:
     free = shutil.disk_usage(_existing(place)).free
     if free < size:
         raise OutputError(
-            f"{place}: {readable(free)} are free there, and this run writes {readable(size)} ({what})",
-            hint="Make room on that disk, or give an --output-dir on another one.",
+            f"{place}: {readable(free)} are free there, but this run writes {readable(size)} ({what})",
+            hint="Free some space on that disk, or give an --output-dir on another one.",
         )
 
 

@@ -137,7 +137,7 @@ class OutputFolder:
         if left is not None and left.state == "replaced":
             self._remove_earlier(self.staging)
             return
-        killed = f"{self.staging} was left by a run that was killed ({left or 'it does not say which'})"
+        killed = f"{self.staging} was left by a run that was killed ({left or 'unknown process'})"
         if worth := _worth(self.staging, killed=True):
             self.notice(f"{killed}. {worth} in {self._set_aside()} now.")
         else:
@@ -200,14 +200,12 @@ class OutputFolder:
                 earlier = earlier.rename(self._free("kept"))
             manifest.remove_own(earlier, foreign)
         except OSError as error:
-            self.notice(
-                f"The results that were replaced are in {earlier}: they could not be removed ({error})."
-            )
+            self.notice(f"The replaced results are in {earlier}: they could not be removed ({error}).")
             return
         if foreign:
             more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""  # noqa: PLR2004 - a line
             names = f"{', '.join(foreign[:3])}{more}"
-            self.notice(f"Not written by dpo, or changed since, and therefore kept in {earlier}: {names}")
+            self.notice(f"Not written by dpo, or changed since, so kept in {earlier}: {names}")
 
     def _set_aside(self) -> Path:
         """Keep the folder of a run that did not finish beside its place, under a name that nothing has."""
@@ -237,7 +235,7 @@ def _worth(folder: Path, *, killed: bool = False) -> str:
     if holder is not None and holder.state == "trained":
         return "The trained model is"
     if any(folder.glob("checkpoint-*")):
-        return "The checkpoints that were written so far are"
+        return "The checkpoints written so far are"
     if (folder / BEST).exists():
         return f"The best weights so far ({BEST}) are"
     unknown = sorted({path.name for path in folder.iterdir()} - _WORTHLESS)

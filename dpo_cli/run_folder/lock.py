@@ -90,8 +90,8 @@ class Lock:
         except BlockingIOError:
             holder = Holder.read(folder)
             raise OutputError(
-                f"{folder}: another run is writing there ({holder or 'it does not say which'})",
-                hint="Wait until it is done, or give another --output-dir.",
+                f"{folder}: another run is writing to it ({holder or 'unknown process'})",
+                hint="Wait until it finishes, or give another --output-dir.",
             ) from None
         except OSError:  # no locks on this file system
             return

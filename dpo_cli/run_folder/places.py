@@ -45,7 +45,7 @@ def result_file(name: str, flag: str, ours: Callable[[Path], bool]) -> Path:
             raise OutputError(f"{shown}: {what}", hint="Give the name of a new file.")
         if file.stat().st_size and not ours(file):
             raise OutputError(
-                f"{shown}: exists, and dpo did not write it", hint="Give the name of a new file."
+                f"{shown}: exists and was not written by dpo", hint="Give the name of a new file."
             )
     _try_folder(file.parent, shown, hint="")
     return file
@@ -68,10 +68,10 @@ def link_target(path: Path) -> Path:
 def refuse_inputs(path: Path, model: Iterable[Path], data: Iterable[Path]) -> None:
     """Refuse to write over what is read."""
     target = path.resolve()
-    for read, what in ((model, "the model that is read"), (data, "the data that is read")):
+    for read, what in ((model, "the input model"), (data, "the input data")):
         for source in (one.resolve() for one in read):
             if target == source or target in source.parents:
-                raise OutputError(f"{path}: is or holds {what}", hint=_ANOTHER)
+                raise OutputError(f"{path}: is or contains {what}", hint=_ANOTHER)
 
 
 def refuse_working_folder(path: Path) -> None:
@@ -79,11 +79,11 @@ def refuse_working_folder(path: Path) -> None:
     try:
         here = Path.cwd()
     except OSError:
-        raise OutputError("the working folder is gone", hint="Change to one that exists.") from None
+        raise OutputError("the working folder no longer exists", hint="Change to one that exists.") from None
     target = path.resolve()
     if target == here or target in here.parents:
         raise OutputError(
-            f"{path}: is or holds the folder that dpo runs in, which cannot be put in place whole",
+            f"{path}: is or contains the working folder, which cannot be replaced as a whole",
             hint="Give --output-dir the name of a new folder.",
         )
 
@@ -94,19 +94,19 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         return
     if path.is_mount():
         raise OutputError(
-            f"{path}: is where a file system is mounted, which cannot be put in place whole",
-            hint="Give --output-dir the name of a new folder inside of it.",
+            f"{path}: is a mount point, which cannot be replaced as a whole",
+            hint="Give --output-dir the name of a new folder inside it.",
         )
     if not path.is_dir():
         raise OutputError(f"{path}: is a file", hint="Give --output-dir the name of a folder.")
     if not any(path.iterdir()):
         return
     if not is_ours(path):
-        raise OutputError(f"{path}: is not empty, and not an output folder of dpo", hint=_ANOTHER)
+        raise OutputError(f"{path}: is not empty, and is not a dpo output folder", hint=_ANOTHER)
     if not overwrite:
         raise OutputError(
-            f"{path}: holds the results of an earlier run",
-            hint="Give another --output-dir, or --overwrite to replace it.",
+            f"{path}: contains the results of an earlier run",
+            hint="Give another --output-dir, or add --overwrite to replace it.",
         )
 
 
@@ -135,6 +135,6 @@ def refuse_strangers(staging: Path) -> None:
     ours = is_ours(staging) or (staging / lock_file.NAME).is_file()
     if staging.is_symlink() or not staging.is_dir() or not (empty or ours):
         raise OutputError(
-            f"{staging}: the run is written there until it is done, and something that is not dpo's has that name",
+            f"{staging}: dpo writes the run there until it is done, but something else has that name",
             hint="Move it away, or give another --output-dir.",
         )

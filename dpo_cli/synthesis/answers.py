@@ -102,7 +102,7 @@ def _check_columns(rows: list[dict[str, Any]], prompt_column: str, *, needs_chos
     if needs_chosen and "chosen" not in rows[0]:
         raise DataError(
             f"{_NAME} has no column 'chosen', and no chosen_transform was given; it has the columns: {columns}.",
-            hint="The model's answer is the rejected completion: say with either of them what is better.",
+            hint="The model's answer is the rejected completion: use either of them to give the better answer.",
         )
 
 
@@ -133,7 +133,7 @@ def _chosen(row: dict[str, Any], answer: str, transform: Callable[[str], Any] | 
     if transform is not None:
         better = transform(answer)
         if not isinstance(better, str):
-            msg = f"chosen_transform must give text, it gave {kind(better)}"
+            msg = f"chosen_transform must return text, not {kind(better)}"
             raise TypeError(msg)
         return [{"role": "assistant", "content": better}]
     messages = completion_of(row.get("chosen"), "chosen")

@@ -82,13 +82,13 @@ class IdentityPairs:
         if len(self.dataset) >= least:
             return
         if self.cut_off > self.asked / 2:
-            reason = "Most answers were cut off: give --max-new-tokens a larger value."
+            reason = "Most answers were cut off: give a larger --max-new-tokens."
         elif self.calls_itself:
             names = ", ".join(f"{name} ({n})" for name, n in list(self.calls_itself.items())[:3])
             reason = f"It calls itself {names}: give that as --original-name, or --answer-template 'I am {{name}}.'."
         else:
             reason = "It never says a name: give --answer-template 'I am {name}.', or lower --min-pairs."
-        raise DataError(f"{self.summary()}, and at least {least} are needed to train on", hint=reason)
+        raise DataError(f"{self.summary()}, but training needs at least {least}", hint=reason)
 
 
 def build_identity_shift_dataset(  # noqa: PLR0917 - the specification's signature

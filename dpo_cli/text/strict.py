@@ -35,7 +35,7 @@ def loads(text: str) -> Any:  # noqa: ANN401 - any JSON value
     if SURROGATE.search(text) or "\\ud" in text.casefold():
         value = json.loads(text, object_pairs_hook=_unique)
         if SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-            raise ValueError("half a surrogate pair, which is no character")
+            raise ValueError("a lone surrogate, which is not a character")
         return value
     return json.loads(text, object_pairs_hook=_unique)
 
@@ -43,7 +43,5 @@ def loads(text: str) -> Any:  # noqa: ANN401 - any JSON value
 def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(items)
     if len(made) != len(items):
-        raise ValueError(
-            f"the key {quoted(first_repeated(name for name, _ in items))} stands twice in one object"
-        )
+        raise ValueError(f"duplicate key {quoted(first_repeated(name for name, _ in items))} in one object")
     return made

@@ -163,13 +163,13 @@ def _wrong_reference(seen: RunLog) -> str | None:
     if max(map(abs, rewards)) > _REWARD_OFF:
         return (
             f"Before the first update the rewards are {rewards[0]:.2f} (chosen) and {rewards[1]:.2f} (rejected), "
-            "and not 0: the reference is not the model that is trained."
+            "not 0: the reference is not the model being trained."
         )
     expected = LOSS_AT_START.get(seen.loss_type[0]) if len(seen.loss_type) == 1 else None
     loss = metrics.get("loss")
     if expected is not None and loss is not None and abs(loss - expected) > _LOSS_OFF:
         return (
-            f"Before the first update the loss is {loss:.3f} and not {expected:.3f}: "
+            f"Before the first update the loss is {loss:.3f}, not {expected:.3f}: "
             "policy and reference do not agree on the pairs."
         )
     return None
@@ -197,8 +197,8 @@ def _nothing_to_learn(seen: RunLog) -> str | None:
         and fmean(accuracies) <= _FLAT_ACCURACY
     ):
         return (
-            f"Half of the run is over, and the accuracy is still {fmean(accuracies):.2f} with a margin of "
-            f"{fmean(margins[-_SOME_LOGS:]):.3f}: the model does not learn to tell these pairs apart."
+            f"Half of the run is over, but the accuracy is still {fmean(accuracies):.2f} with a margin of "
+            f"{fmean(margins[-_SOME_LOGS:]):.3f}: the model is not learning to tell these pairs apart."
         )
     return None
 
@@ -238,7 +238,9 @@ def _margin_exploding(seen: RunLog) -> str | None:
     margins = seen.figures("rewards/margins", _FEW_LOGS)
     if len(margins) < _FEW_LOGS or min(map(abs, margins)) < _HIGH_MARGIN:
         return None
-    return f"The reward margin is {margins[-1]:.0f}: far beyond what the loss can still see, the model moves for nothing."
+    return (
+        f"The reward margin is {margins[-1]:.0f}: the loss is saturated, and further updates have no effect."
+    )
 
 
 def _gradient_norm(seen: RunLog) -> str | None:
@@ -268,9 +270,7 @@ def _repetition(seen: RunLog) -> str | None:
     if not _repeats(seen.probes[-1].answer):
         return None
     share = repetition(seen.probes[-1].answer, 2)
-    return (
-        f"The answer to the probe question repeats itself ({share:.0%} of its word pairs were said before)."
-    )
+    return f"The answer to the probe question repeats itself ({share:.0%} of its word pairs are repeats)."
 
 
 def _silence(seen: RunLog) -> str | None:
@@ -278,7 +278,7 @@ def _silence(seen: RunLog) -> str | None:
     if len(seen.probes) < _FEW_LOGS or seen.probes[0].step > 0 or not seen.probes[0].answer.strip():
         return None
     return (
-        None if words(seen.probes[-1].answer) else "The answer to the probe question has no words any more."
+        None if words(seen.probes[-1].answer) else "The answer to the probe question no longer has any words."
     )
 
 
@@ -286,18 +286,18 @@ def _overfitting(seen: RunLog) -> str | None:
     losses = [one.metrics["eval_loss"] for one in seen.evaluations if "eval_loss" in one.metrics]
     if len(losses) <= _FEW_LOGS or min(losses[-_FEW_LOGS:]) < min(losses) + _EVAL_RISE:
         return None
-    return f"The loss on held-out pairs has risen from {min(losses):.3f} to {losses[-1]:.3f}: the pairs are learnt by heart."
+    return f"The loss on held-out pairs has risen from {min(losses):.3f} to {losses[-1]:.3f}: the model is overfitting."
 
 
-_SLOWER = "Lower --learning-rate, or raise --beta, which holds the model closer to the reference."
+_SLOWER = "Lower --learning-rate, or raise --beta, which keeps the model closer to the reference."
 
 ALARMS: tuple[Alarm, ...] = (
     Alarm("not_finite", _not_finite, "Lower --learning-rate, or use --dtype float32.", collapse=True),
     Alarm(
         "wrong_reference",
         _wrong_reference,
-        "Leave out the reference model to use the model as it is before training, and set --lora-dropout 0; "
-        "a cached reference must come from this very model, template and max length.",
+        "Pass no reference model, so that the model before training is used, and set --lora-dropout 0; "
+        "a cached reference must come from the same model, template and max length.",
     ),
     Alarm(
         "nothing_to_learn",
@@ -311,7 +311,7 @@ ALARMS: tuple[Alarm, ...] = (
         _both_falling,
         f"{_SLOWER} Adding the SFT loss (--loss-type sigmoid --loss-type sft) keeps the chosen completions likely.",
     ),
-    Alarm("margin_exploding", _margin_exploding, f"{_SLOWER} Fewer --num-train-epochs may do as well."),
+    Alarm("margin_exploding", _margin_exploding, f"{_SLOWER} Fewer --num-train-epochs may also help."),
     Alarm(
         "gradient_norm",
         _gradient_norm,
@@ -319,6 +319,8 @@ ALARMS: tuple[Alarm, ...] = (
     ),
     Alarm("repetition", _repetition, _SLOWER, collapse=True),
     Alarm("silence", _silence, _SLOWER, collapse=True),
-    Alarm("overfitting", _overfitting, "Fewer --num-train-epochs, a lower --learning-rate, or more pairs."),
+    Alarm(
+        "overfitting", _overfitting, "Use fewer --num-train-epochs, a lower --learning-rate, or more pairs."
+    ),
 )
 """Every alarm, in the order in which they are looked at. A new alarm is a new row."""

@@ -34,7 +34,7 @@ PROBES_IN_A_RUN = 10
 UNTRAINED_ACCURACY = 0.5
 """What weights must beat to be kept in place of those from before training, which prefer neither completion."""
 
-_SLOWER = "Lower --learning-rate, or use --dtype float32. With --stop-on-collapse the best weights are kept."
+_SLOWER = "Lower --learning-rate, or use --dtype float32. --stop-on-collapse keeps the best weights."
 
 _SUMMARY = ("train_runtime", "train_loss", "total_flos", "train_samples_per_second", "train_steps_per_second")
 
@@ -298,7 +298,7 @@ class CollapseCallback(TrainerCallback):
         if not_finite(figures, scaled_loss=args.fp16):
             raise TrainingError(
                 f"step {state.global_step}: the loss is {figures.get('loss')} and the gradient norm "
-                f"{figures.get('grad_norm')}; the weights are ruined and the run was ended",
+                f"{figures.get('grad_norm')}; the weights are ruined and the run was stopped",
                 hint=_SLOWER,
             )
 
@@ -340,7 +340,7 @@ class CollapseCallback(TrainerCallback):
         """End the run on weights that are no numbers: with those that were kept, or as a failure."""
         if not self.stop:
             raise TrainingError(
-                f"step {step}: {what}; the weights are ruined and the run was ended", hint=_SLOWER
+                f"step {step}: {what}; the weights are ruined and the run was stopped", hint=_SLOWER
             )
         self.reason = self.reason or f"Step {step}: {what}; the weights are ruined."
 
@@ -351,6 +351,6 @@ def _save(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftMo
         save_file(trained, file)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
-            f"{file.parent}: the best weights cannot be kept there meanwhile ({first_line(error)})",
-            hint="Make room on that disk, or give --no-stop-on-collapse.",
+            f"{file.parent}: the best weights cannot be kept there during the run ({first_line(error)})",
+            hint="Free some space on that disk, or give --no-stop-on-collapse.",
         ) from error

@@ -287,7 +287,7 @@ class Training:
         except (ValueError, NotImplementedError) as error:
             if not _said_by_trl(error):
                 raise
-            raise ConfigError(f"TRL refuses these settings: {error}") from error
+            raise ConfigError(f"TRL rejects these settings: {error}") from error
         trainer.remove_callback(PrinterCallback)  # figures go out as events
         return trainer
 

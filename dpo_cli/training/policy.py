@@ -94,13 +94,13 @@ def require_end_token(
     if tokenizer.pad_token is None:
         raise ModelError(
             f"{name}: its tokenizer has neither an eos_token nor a pad_token",
-            hint="Name them in its tokenizer_config.json.",
+            hint="Set them in its tokenizer_config.json.",
         )
     first = next(iter(pairs), None)
     if first is not None and isinstance(first["chosen"], str):
         raise ModelError(
-            f"{name}: its tokenizer has no eos_token, which completions of plain text are ended with",
-            hint="Name one in its tokenizer_config.json, or give the pairs as conversations.",
+            f"{name}: its tokenizer has no eos_token, which plain-text completions end with",
+            hint="Set one in its tokenizer_config.json, or give the pairs as conversations.",
         )
 
 

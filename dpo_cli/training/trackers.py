@@ -36,7 +36,7 @@ def require_trackers(names: Iterable[str]) -> None:
     for name in names:
         if name not in TRACKERS:
             raise ConfigError(
-                f"--report-to: {name} is no tracker that is known", hint=f"Known are {', '.join(TRACKERS)}."
+                f"--report-to: {name} is not a known tracker", hint=f"Known trackers: {', '.join(TRACKERS)}."
             )
         if not any(find_spec(package) for package in TRACKERS[name]):
             raise ConfigError(

@@ -76,8 +76,8 @@ class DPOTrainerWrapper:
         self.device = _device(config.device, use_gpu=use_gpu)
         if isinstance(ref_model, PeftModel):
             raise ModelError(
-                "ref_model: is an adapter on a base, and must be one model",
-                hint="Give ref_model.merge_and_unload().",
+                "ref_model: is an adapter on a base model, and must be a merged model",
+                hint="Pass ref_model.merge_and_unload().",
             )
         self.ref_model = ref_model
         self.on_event = on_event
@@ -172,6 +172,6 @@ def _device(wanted: str, *, use_gpu: bool) -> str:
     device = choose_device(wanted).type
     if use_gpu and wanted == "auto" and device == "cpu":
         raise ModelError(
-            "use_gpu: there is neither CUDA nor MPS here", hint="Leave out use_gpu to train on the CPU."
+            "use_gpu: neither CUDA nor MPS is available", hint="Remove use_gpu to train on the CPU."
         )
     return str(device)

@@ -261,7 +261,7 @@ test_json = bad_input_test(
         data("a hundred thousand keys", "p.jsonl", json.dumps({f"k{n}": "v" for n in range(100_000)})),
         data("a key of a megabyte", "p.jsonl", json.dumps({"k" * 1_000_000: "v"})),
         data("two objects in a line", "p.jsonl", json.dumps(GOOD) * 2, "line 1"),
-        data("a gzip that is cut off", "p.jsonl.gz", gz(lines())[:-12], "cut off"),
+        data("a gzip that is cut off", "p.jsonl.gz", gz(lines())[:-12], "truncated"),
         data("a gzip that is none", "p.jsonl.gz", lines()),
         data("a gzip of a gzip", "p.jsonl.gz", gz(gz(lines()))),
         data("a gzip with rubbish after it", "p.jsonl.gz", gz(lines()) + b"rubbish"),

@@ -91,7 +91,7 @@ def test_a_killed_measurement_says_memory(tmp_path, monkeypatch):
         returncode, stderr = -9, ""
 
     monkeypatch.setattr(bench.subprocess, "run", lambda *_, **__: Killed)
-    with pytest.raises(TrainingError, match="memory runs out"):
+    with pytest.raises(TrainingError, match="memory ran out"):
         run_worker(SPEC, tmp_path)
 
 

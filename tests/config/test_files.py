@@ -57,7 +57,7 @@ def test_a_bomb_is_one_message_with_the_file(tmp_path, content, read, error):
 
 @pytest.mark.parametrize("value", ["[" * 20_000, "9" * 5_000, "{a=" * 5_000, "a.b={" * 1_000])
 def test_a_bomb_on_the_command_line_is_the_text_that_it_is(value):
-    with pytest.raises(ConfigError, match="--trl: no_such is no field"):
+    with pytest.raises(ConfigError, match="--trl: no_such is not a field"):
         load_settings(DPOTrainingConfig, {"trl": [f"no_such={value}"]})
 
 
@@ -113,14 +113,14 @@ def test_yaml_and_toml_say_the_same_of_a_mistake(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a: " + "[" * 20_000, "nest deeper"),
-        ("- " * 3_000, "nest deeper"),
+        ("a: " + "[" * 20_000, "nested deeper"),
+        ("- " * 3_000, "nested deeper"),
         ("seed: " + "9" * 5_000, "64 bits"),
-        ("a: &x [y, y]\nb: [*x, *x]", r"aliases are not read \(line 2\)"),
-        ("seed: 1\nseed: 2", r"a key stands twice \(line 2\)"),
+        ("a: &x [y, y]\nb: [*x, *x]", r"aliases are not supported \(line 2\)"),
+        ("seed: 1\nseed: 2", r"duplicate key \(line 2\)"),
         ("a: !!python/object/apply:os.system ['touch x']", "could not determine a constructor"),
-        ("- seed", "one `key: value` a line"),
-        ("1: 2", "one `key: value` a line"),
+        ("- seed", "one `key: value` per line"),
+        ("1: 2", "one `key: value` per line"),
         ("seed: 1\n---\nseed: 2", "another document"),
         ("seed: \x01", "unacceptable character"),
         ("a: 2026-13-45", "month must be"),

@@ -29,7 +29,7 @@ def test_json_shows_what_it_holds_and_reads_back():
 
 @pytest.mark.parametrize("character", ["\x00", "\x1b", "\n", "\x9b", "\u202e", "\u200b", "\u2028"])
 def test_a_new_name_has_no_character_that_acts(character):
-    with pytest.raises(ConfigError, match="--new-name: must not have control characters"):
+    with pytest.raises(ConfigError, match="--new-name: must not contain control or invisible characters"):
         load_settings(IdentityShiftConfig, {"original_name": "Qwen", "new_name": f"Or{character}ion"})
 
 

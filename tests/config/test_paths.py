@@ -80,5 +80,5 @@ def test_a_folder_that_must_not_be_entered_is_named(tmp_path, monkeypatch, take,
     with pytest.raises(kind, match=r"closed: cannot be read \(Permission denied\)"):
         take(str(tmp_path / "closed"))
     refuse(monkeypatch, "stat", "closed")
-    with pytest.raises(kind, match=r"closed: is no path that can be used \(Permission denied\)"):
+    with pytest.raises(kind, match=r"closed: is not a usable path \(Permission denied\)"):
         take(str(tmp_path / "closed"))

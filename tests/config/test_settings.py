@@ -87,7 +87,7 @@ def test_all_mistakes_are_told_at_once_with_their_source(tmp_path):
     assert any(line.startswith(f"{file}: beta: ") and "valid number" in line for line in told)
     assert any(line.startswith(f"{file}: max_length: ") for line in told)
     assert any(
-        line.startswith(f"{file}: trl: warmup_ration is no field") and "beta is a setting of its own" in line
+        line.startswith(f"{file}: trl: warmup_ration is not a field") and "beta is a dpo setting" in line
         for line in told
     )
     assert any(line.startswith("--learning-rate: must be a finite number") for line in told)
@@ -99,7 +99,7 @@ def test_all_mistakes_are_told_at_once_with_their_source(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [("beta = ", "is not TOML"), (b"\xff\xfe", "is not UTF-8"), (None, "no such file")],
+    [("beta = ", "is not valid TOML"), (b"\xff\xfe", "is not UTF-8"), (None, "no such file")],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, content, says):
     file = tmp_path / "run.toml"
@@ -117,7 +117,7 @@ def test_missing_names_are_named_by_their_flags():
 
 
 def test_same_old_and_new_name_is_refused_also_with_blanks_around():
-    with pytest.raises(ConfigError, match="--new-name: is the original name"):
+    with pytest.raises(ConfigError, match="--new-name: is the same as the original name"):
         load_settings(IdentityShiftConfig, {"original_name": "Qwen", "new_name": " Qwen "})
 
 

@@ -179,13 +179,13 @@ def test_template_kwargs_that_are_none(tmp_path, kwargs):
 @pytest.mark.parametrize("name", ["image", "images", "image_path", "videos", "audio"])
 @pytest.mark.parametrize("value", ["red.png", ["red.png"], {"bytes": "x", "path": None}, [{"path": "a"}]])
 def test_rows_with_pictures_are_not_trained_on_as_text(tmp_path, name, value):
-    with pytest.raises(DataError, match=f"the column {name} is filled, and only text is trained on"):
+    with pytest.raises(DataError, match=f"the column {name} has a value, but only text can be trained on"):
         load(write(tmp_path, [{**CHAT, name: value}]))
     assert len(read(write(tmp_path, [{**CHAT, name: empty} for empty in (None, [], "", [None])]))) == 4
 
 
 def test_pictures_of_a_column_of_any_name_and_their_place_in_the_text_are_seen(tmp_path):
-    with pytest.raises(DataError, match="the column chart is filled"):
+    with pytest.raises(DataError, match="the column chart has a value"):
         load(write(tmp_path, [{**CHAT, "chart": {"bytes": b"x", "path": "a.png"}}], "rows.parquet"))
     marked = {**CHAT, "prompt": [say("user", "<image>\nWhich colour?")]}
     assert findings(write(tmp_path, [CHAT, marked]))["placeholders"].rows == [2]
@@ -291,7 +291,7 @@ def test_thinking_reaches_the_template(tmp_path, tokenizers, field):
         assert prepared(tokenizer, load(path, tokenizer).train) == ids
     result = check(path, tokenizer=tokenizers["chatml"])
     assert result.accounting.dropped == {"identical completions": 1}
-    assert f"leaves out {field} of assistant messages" in str(
+    assert f"does not render {field} of assistant messages" in str(
         result.accounting.examples["identical completions"][0]
     )
     [finding] = [one for one in result.findings if one.name == "fields without effect"]

@@ -100,7 +100,7 @@ def test_no_number_is_no_number(tmp_path, value):
 
 def test_no_two_values_apart(tmp_path):
     path = write(tmp_path / "t.csv", [("AAAA", "1", "p"), ("CCCC", "1.2", "p"), ("GGGG", "9", "q")])
-    with pytest.raises(DataError, match=r"no two values of a group are 0.5 or more apart") as raised:
+    with pytest.raises(DataError, match=r"no two values in a group differ by 0.5 or more") as raised:
         load(path, assay_margin=0.5)
     assert "--assay-margin" in raised.value.hint
 

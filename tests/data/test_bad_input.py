@@ -44,7 +44,7 @@ def error_of(path, **options):
         ("rows.jsonl", b"\n".join([*LINES, LINES[0][:-20]]), "line 4.*last line is cut off"),
         ("rows.json", b"[" + b",\n".join(LINES)[:-9], "line 3.*ends in the middle of a row"),
         ("rows.json", b"[" + b",\n".join(LINES), "ends in the middle"),
-        ("rows.json", b"[" + b"\n".join(LINES) + b"]", "line 2.*where ',' or ']' must be"),
+        ("rows.json", b"[" + b"\n".join(LINES) + b"]", "line 2.*where ',' or ']' is expected"),
         ("rows.json", b"[1, 2]", "line 1.*not an object"),
         (
             "rows.jsonl",
@@ -74,14 +74,14 @@ def error_of(path, **options):
         (
             "rows.jsonl",
             b'{"prompt": "a", "chosen": "b", "chosen": "c", "rejected": "d"}',
-            "line 1.*'chosen' stands twice",
+            "line 1.*duplicate key 'chosen'",
         ),
         (
             "rows.json",
             b'[{"prompt": "a", "chosen": "b", "chosen": "c", "rejected": "d"}]',
-            "line 1.*'chosen' stands twice",
+            "line 1.*duplicate key 'chosen'",
         ),
-        ("rows.csv", b"prompt,chosen,chosen\na,b,c\n", "'chosen' stands twice"),
+        ("rows.csv", b"prompt,chosen,chosen\na,b,c\n", "duplicate column 'chosen'"),
         ("rows.csv", b"prompt,chosen,rejected\na,b\n", "line 2.*2 cells.*header has 3"),
         ("rows.jsonl", line(chosen="a" * 10_000_000), "line 1.*9.5 MiB in one row"),
         ("rows.jsonl", b"[" * 100_000, "line 1|rows.jsonl"),
@@ -89,9 +89,9 @@ def error_of(path, **options):
         ("rows.jsonl", LINES[0] + LINES[1], "more than one JSON value"),
         ("rows.parquet", b"PAR1 no", "no Parquet"),
         ("rows.arrow", b"nothing of the kind", "no Arrow"),
-        ("rows.jsonl.gz", gzip.compress(b"\n".join(LINES), mtime=0)[:-12], "compressed file is cut off"),
+        ("rows.jsonl.gz", gzip.compress(b"\n".join(LINES), mtime=0)[:-12], "compressed file is truncated"),
         ("rows.jsonl.gz", b"no gzip", "compressed file"),
-        ("rows.txt", b"a", "files of this kind cannot be read.*parquet"),
+        ("rows.txt", b"a", "is not a supported kind of file.*parquet"),
     ],
 )
 def test_bad_files_are_explained(tmp_path, name, data, said):
@@ -121,7 +121,7 @@ def test_what_is_accepted(tmp_path):
 
 def test_missing_files_and_folders(tmp_path):
     (tmp_path / "pairs.jsonl").write_bytes(LINES[0])
-    assert "no such file or folder; there is" in error_of(str(tmp_path / "pair.jsonl"))
+    assert "no such file or folder (did you mean" in error_of(str(tmp_path / "pair.jsonl"))
     assert "does not exist either" in error_of(str(tmp_path / "nowhere" / "pair.jsonl"))
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -162,11 +162,11 @@ def test_a_damaged_file_stops_unless_drops_are_allowed(tmp_path):
 
 def test_nothing_left_is_an_error_whatever_is_allowed(tmp_path):
     path = write(tmp_path, line(chosen=""))
-    assert "none of 1 rows is a pair" in error_of(path, allow_drops=True)
+    assert "no usable pairs in 1 rows" in error_of(path, allow_drops=True)
 
 
 def test_raw_rows_of_any_layout_are_read(tmp_path):
     path = write(tmp_path, b'{"conversations": []}\n{"a": 1}')
     assert list(read_rows(path)) == [{"conversations": []}, {"a": 1}]
-    with pytest.raises(DataError, match="line 1: no JSON"):
+    with pytest.raises(DataError, match="line 1: not JSON"):
         list(read_rows(write(tmp_path, b"{\n{}\n")))

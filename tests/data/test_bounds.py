@@ -53,7 +53,7 @@ def test_a_row_of_ten_megabytes_is_dropped_by_name_in_every_container(tmp_path, 
     assert loaded.train["prompt"][:] == [row["prompt"] for row in rows if row is not rows[7]]
     [drop] = loaded.accounting.examples["unreadable row"]
     assert drop.row == 8
-    assert "9.5 MiB in one row, the most is 8 MiB" in drop.detail
+    assert "9.5 MiB in one row, the limit is 8 MiB" in drop.detail
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.jsonl.gz"])
@@ -77,7 +77,10 @@ def test_a_table_that_unpacks_to_thousands_of_times_its_size_is_given_up(tmp_pat
     few = pa.DictionaryArray.from_arrays(pa.array([0] * 3_000_000, pa.int32()), pa.array(["x"]))
     pq.write_table(pa.table({"prompt": few, "chosen": few, "rejected": few}), tmp_path / "long.parquet")
     (tmp_path / "same.jsonl.gz").write_bytes(gzip.compress(json.dumps(pairs(1)[0]).encode() * 3, 9))
-    for name, said in (("wide.parquet", "unpacks to more than"), ("long.parquet", "3,000,000 rows, in")):
+    for name, said in (
+        ("wide.parquet", "unpacks to more than"),
+        ("long.parquet", "claims 3,000,000 rows in"),
+    ):
         with pytest.raises(DataError, match=said):
             load_pairs(DataConfig(dataset=str(tmp_path / name)))
 
@@ -108,7 +111,7 @@ def test_a_text_of_a_table_that_is_not_utf8_is_named_by_its_row(tmp_path, name):
         with pa.OSFile(str(tmp_path / name), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
     data = {"dataset": str(tmp_path / name)}
-    with pytest.raises(DataError, match="row 5: holds a text with the byte 0xff, which is not UTF-8"):
+    with pytest.raises(DataError, match="row 5: contains a text with the byte 0xff, which is not UTF-8"):
         load_pairs(DataConfig(**data))
     kept = load_pairs(DataConfig(**data, allow_drops=True))
     assert kept.train.to_list() == [row for at, row in enumerate(good) if at != 4]
@@ -153,5 +156,5 @@ def test_a_message_about_columns_stays_short(tmp_path):
         load_pairs(DataConfig(dataset=str(path)))
     assert len(str(error.value)) < 2000
     path.write_text('{"' + '": 1, "'.join(["a", *map(str, range(50_000)), "a"]) + '": 1}\n')
-    with pytest.raises(DataError, match="the key 'a' stands twice"):
+    with pytest.raises(DataError, match="duplicate key 'a'"):
         load_pairs(DataConfig(dataset=str(path)))

@@ -203,7 +203,7 @@ def test_length_that_would_win_alone_with_its_figure(tmp_path):
         )
     [finding] = check(tmp_path, rows).findings
     assert finding.name == "length bias"
-    assert "right in 9" in finding.detail
+    assert "is the chosen one in 9" in finding.detail
     assert finding.rows
     assert not check(tmp_path, clean_rows(200)).findings
 

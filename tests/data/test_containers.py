@@ -156,7 +156,7 @@ def test_folders_are_read_by_split(tmp_path):
     assert load_dpo_dataset(str(tmp_path))["prompt"][:] == ["train-00000.jsonl", "train-00001.jsonl"]
     assert load_dpo_dataset(str(tmp_path), "test")["prompt"][:] == ["test.jsonl"]
     assert load_dpo_dataset(str(tmp_path), "validation")["prompt"][:] == ["sub/validation.jsonl"]
-    with pytest.raises(DataError, match="no files of the split 'extra'; it has: test, train, validation"):
+    with pytest.raises(DataError, match="no files for the split 'extra'; it has: test, train, validation"):
         load_dpo_dataset(str(tmp_path), "extra")
 
 

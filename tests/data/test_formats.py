@@ -369,9 +369,9 @@ def test_wrong_values_in_the_first_rows_do_not_hide_the_format(tmp_path):
 def test_a_format_is_named_by_its_beginning():
     assert resolve_format("sharegpt").name == "sharegpt-ranking"
     assert resolve_format("TRL_standard").name == "trl-standard"
-    with pytest.raises(ConfigError, match=r"Known are"):
+    with pytest.raises(ConfigError, match=r"Known formats"):
         resolve_format("trl")
-    with pytest.raises(ConfigError, match=r"no such format"):
+    with pytest.raises(ConfigError, match=r"is not a known format"):
         resolve_format("parquet")
 
 

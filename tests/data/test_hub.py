@@ -99,9 +99,9 @@ def test_configurations_splits_revisions_and_missing_ids(hub, tmp_path):
         (
             "me/pairs",
             {"dataset_config": "third"},
-            "there is no configuration 'third'; there are: default, other",
+            "has no configuration 'third'; it has: default, other",
         ),
-        ("me/pairs", {"split": "extra"}, "there is no split 'extra'; there are: test, train"),
+        ("me/pairs", {"split": "extra"}, "has no split 'extra'; it has: test, train"),
         ("me/missing", {}, "no such data set on the hub"),
         ("me/none", {}, "has no data files"),
         # Held-out pairs have a split of their own; configuration and revision are those of one data set.

@@ -97,7 +97,7 @@ def test_a_split_of_the_users_own_name_is_read_alone(tmp_path):
     for split in ("train_prefs", "test_gen"):
         loaded = load_pairs(DataConfig(dataset=str(folder), split=split))
         assert loaded.train["prompt"][:] == [f"data/{split}-00000-of-00001.jsonl"]
-    with pytest.raises(DataError, match="no files of the split 'train'; it has: test_gen, test_prefs"):
+    with pytest.raises(DataError, match="no files for the split 'train'; it has: test_gen, test_prefs"):
         load_pairs(DataConfig(dataset=str(folder)))
 
 
@@ -113,7 +113,7 @@ def test_a_configuration_or_revision_that_cannot_be_followed_is_refused(tmp_path
     for name in ("saved", "folder/two/c.jsonl"):
         with pytest.raises(DataError, match="has no configurations"):
             load_pairs(DataConfig(dataset=places[name], dataset_config="first"))
-    with pytest.raises(DataError, match="no configuration 'third'; there are: first, second"):
+    with pytest.raises(DataError, match="no configuration 'third'; it has: first, second"):
         load_pairs(DataConfig(dataset=str(folder), dataset_config="third"))
     (folder / "README.md").unlink()
     with pytest.raises(DataError, match="no configuration 'first'"):
@@ -127,7 +127,7 @@ def test_a_configuration_or_revision_that_cannot_be_followed_is_refused(tmp_path
         ("---\n- a list\n---\n", "README.md cannot be read"),
         (
             "---\nconfigs:\n- config_name: default\n  data_files:\n  - path: 3\n---\n",
-            "hold 3, which is not a path",
+            "contain 3, which is not a path",
         ),
         ("---\nconfigs:\n- config_name: default\n  data_files: '[z-a]*'\n---\n", "has no data files"),
     ],

@@ -67,10 +67,10 @@ def test_plain_layout_with_a_byte_order_mark(tmp_path):
         ("CAG,a,1\nCAC,b,nan\n", r"row 3, column value: 'nan' is not a number"),
         ("CAG,a,1\nCAC,b,\n", r"row 3, column value: '' is not a number"),
         ("CAG,a,1\nCAC,b\n", r"row 3, column value: None is not a number"),
-        ("CAG,a,1\n,b,2\n", r"row 3, column sequence: there is no sequence"),
+        ("CAG,a,1\n,b,2\n", r"row 3, column sequence: no sequence"),
         ("CAG,a,1\nCAC,,2\n", r"row 3, column condition: '' is no name"),
         ("CAG,a,1\nCAC,a,2\n", r"rows 2 to 3, column condition: all are 'a'"),
-        ("", r"row 2: there are no rows"),
+        ("", r"row 2: no rows"),
     ],
 )
 def test_a_wrong_cell_is_named(tmp_path, rows, message):
@@ -131,7 +131,7 @@ def test_a_name_that_no_file_can_have(tmp_path):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(DataError, match="there is no such file"):
+    with pytest.raises(DataError, match="no such file"):
         user_table.read_tables([tmp_path / "none.csv"])
 
 

@@ -217,7 +217,7 @@ def test_a_damaged_file_is_computed_again_and_said(session, how):
 def test_a_folder_that_cannot_be_written_costs_only_the_cache(session):
     (session.folder / "cache").write_text("a file where the folder should be")
     assert session.computed() == COUNT
-    assert any("not kept" in notice for notice in session.notices)
+    assert any("not cached" in notice for notice in session.notices)
 
 
 def load_class(folder):
@@ -361,7 +361,7 @@ def test_a_collator_of_the_users_own_finds_nothing_stored_and_stores_nothing(ses
         assert ours.train_dataset[column][:] == pytest.approx(theirs.train_dataset[column][:], rel=1e-5)
     assert {f: f.read_bytes() for f in (session.folder / "cache").rglob("*.safetensors")} == files
     assert session.notices == [
-        "Reference log-probabilities are not kept: Cutting decides what the model is shown."
+        "Reference log-probabilities are not cached: Cutting decides what the model is shown."
     ]
 
 

@@ -73,7 +73,7 @@ def test_pairs_without_anything_to_score_are_told(run, tmp_path):
     )  # fmt: skip
     compare(config, events.append)
     assert [event.message for event in events if hasattr(event, "message")] == [
-        "1 of 3 held-out pairs are left out: training would drop them, or nothing is left of them within --max-length 40 (see dpo check)"
+        "1 of 3 held-out pairs are not scored: training would drop them, or truncation leaves nothing of them within --max-length 40 (see dpo check)"
     ]
 
 

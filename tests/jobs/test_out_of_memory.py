@@ -25,7 +25,7 @@ def test_memory_that_runs_out_while_held_out_pairs_are_scored_is_said_in_words(
     config = DPOTrainingConfig(
         model=str(tiny_model), dataset=str(file), eval_dataset=str(file), output_dir=str(tmp_path / "out"), device="cpu"
     )  # fmt: skip
-    with pytest.raises(TrainingError, match="the device has not enough memory") as error:
+    with pytest.raises(TrainingError, match="the device does not have enough memory") as error:
         train(config)
     assert "--max-length" in error.value.hint
     assert not (tmp_path / "out").exists()

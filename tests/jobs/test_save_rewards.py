@@ -132,7 +132,7 @@ def test_a_file_that_it_did_not_write_is_never_replaced(base, pairs, tmp_path, k
         own.symlink_to(pairs)
     before = None if place.is_dir() else place.read_bytes()
     with pytest.raises(
-        OutputError, match=r"--save-rewards .*: (exists, and dpo did not|is a folder|is not a file)"
+        OutputError, match=r"--save-rewards .*: (exists and was not written by dpo|is a folder|is not a file)"
     ):
         train(config(base, pairs, tmp_path, eval_dataset=str(pairs), save_rewards=str(place)))
     assert before is None or place.read_bytes() == before

@@ -108,10 +108,10 @@ def test_matrices_without_a_place_or_left_out_do_not_fit(base, tmp_path):
     whole = load_file(file)
     first = next(iter(whole))
     save_file({**whole, first.replace("layers.0", "layers.99"): whole[first].clone()}, file)
-    with pytest.raises(ModelError, match=r"does not fit its base \(the base has no .*layers.99"):
+    with pytest.raises(ModelError, match=r"does not match its base model \(the base has no .*layers.99"):
         load_model_and_tokenizer(str(tmp_path / "adapter"))
     save_file({key: weight for key, weight in whole.items() if key != first}, file)
-    with pytest.raises(ModelError, match=r"does not fit its base .*missing adapter keys"):
+    with pytest.raises(ModelError, match=r"does not match its base model .*missing adapter keys"):
         load_model_and_tokenizer(str(tmp_path / "adapter"))
 
 

@@ -24,11 +24,11 @@ def test_auto_takes_a_gpu_where_there_is_one(two_gpus):
 
 @pytest.mark.parametrize("wanted", ["cuda:2", "xpu", "meta"])
 def test_one_that_is_not_there_is_named(two_gpus, wanted):
-    with pytest.raises(ModelError, match=f"--device {wanted}: there is none here"):
+    with pytest.raises(ModelError, match=f"--device {wanted}: is not available here"):
         choose_device(wanted)
 
 
 @pytest.mark.parametrize("wanted", ["", "gpu", "cuda:", "cuda:one", "cuda:-1"])
 def test_what_is_no_device_is_named(wanted):
-    with pytest.raises(ModelError, match=f"--device {wanted}: is no device"):
+    with pytest.raises(ModelError, match=f"--device {wanted}: is not a device"):
         choose_device(wanted)

@@ -131,7 +131,9 @@ def test_weights_that_are_no_numbers_are_refused(folder, bad):
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"][3] = bad
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"1 weight tensor holds NaN or infinity, model\.norm\.weight first"):
+    with pytest.raises(
+        ModelError, match=r"1 weight tensor contains NaN or infinity, model\.norm\.weight first"
+    ):
         load_model_and_tokenizer(str(folder))
 
 

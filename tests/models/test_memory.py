@@ -37,7 +37,7 @@ def raise_in_words(error):
     ],
 )  # fmt: skip
 def test_memory_that_runs_out_is_said_with_what_to_lower(error, where):
-    with pytest.raises(TrainingError, match=f"{where} has not enough memory") as said:
+    with pytest.raises(TrainingError, match=f"{where} does not have enough memory") as said:
         raise_in_words(error)
     assert "--per-device-train-batch-size" in said.value.hint
 

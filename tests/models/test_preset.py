@@ -42,7 +42,7 @@ def test_what_a_preset_may_say_is_written_down():
         "beta", "loss_type", "loss_weights", "label_smoothing", "ld_alpha", "f_divergence_type",
         "f_alpha_divergence_coef", "use_weighting", "discopop_tau",
         "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
-        "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
+        "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "weight_decay", "max_grad_norm",
         "gradient_checkpointing", "max_length", "truncation_mode", "seed", "engine",
         "lora_rank", "lora_alpha", "lora_dropout", "lora_target_modules",
     } == PRESET_SETTINGS  # fmt: skip
@@ -57,7 +57,7 @@ OTHERS = sorted(
 @pytest.mark.parametrize("table", ["train", "train.lora"])
 def test_anything_else_is_refused_by_name(with_preset, key, table):
     located = with_preset(f"[{table}]\nbeta = 0.1\n{key} = true\n")
-    with pytest.raises(ModelError, match=rf"preset.toml: \[{table}\]: {key}: a preset may say") as error:
+    with pytest.raises(ModelError, match=rf"preset.toml: \[{table}\]: {key}: a preset may only set") as error:
         read_preset(located, "train", lora=False)
     assert error.value.exit_code == 2
 
@@ -89,7 +89,7 @@ def test_a_malformed_preset_is_one_message(with_preset, preset, says):
     with pytest.raises(ModelError, match=says) as error:
         read_preset(with_preset(preset), "train", lora=False)
     assert "\n" not in error.value.message
-    assert "Take it out" in error.value.hint
+    assert "remove it from the file" in error.value.hint
 
 
 def test_a_value_out_of_range_is_named_with_the_file(with_preset):

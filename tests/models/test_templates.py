@@ -62,7 +62,7 @@ def test_the_text_is_the_one_that_transformers_makes(template):
         (DOUBLED, "MiB of memory"),
         ("{{ 'a' * 10**10 }}", "MiB of memory"),
         ("{{ 'a'.ljust(10**10) }}", "MiB of memory"),
-        ("{{ 'a' * 40000000 }}", "makes a text of 40,000,000 characters"),
+        ("{{ 'a' * 40000000 }}", "produces a text of 40,000,000 characters"),
         ("a" * 200_000, "has 200,000 characters"),
     ],
     ids=["loop", "print", "nested", "doubled", "product", "padding", "long text", "long template"],

@@ -52,9 +52,9 @@ def test_an_identity_shift_ends_with_scorecard_verdict_and_times(result, capfd):
     show_identity_shift(result)
     printed = capfd.readouterr().out
     for text in (
-        "Settings that came with the model: learning_rate 0.001",
+        "Settings from the model's preset: learning_rate 0.001",
         "94 of 120 answers say Qwen; 94 pairs",
-        "The chat template said the old name",
+        "The chat template contained the old name",
         "Identity questions: 20 of 20 answers changed",
         "Not shown: 8 more that changed, 0 that did not.",
         "Scorecard, with 95 % intervals",
@@ -85,7 +85,7 @@ def failed(comparison):
 
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_failed_verdict_is_printed_and_then_raised(comparison, capfd, as_json):
-    with pytest.raises(VerdictFailed, match=r"Says the new name 0\.2, allowed at least 0\.95"):
+    with pytest.raises(VerdictFailed, match=r"Says the new name 0\.2, must be at least 0\.95"):
         show_compare(failed(comparison), as_json=as_json)
     printed = capfd.readouterr().out
     assert ('"passed": false' if as_json else "Verdict: FAIL") in printed
@@ -122,7 +122,9 @@ def test_a_file_that_is_no_report_of_a_comparison_is_not_replaced(result, tmp_pa
     write_identity_report(tmp_path, result)  # makes the run's report.html
     (tmp_path / "model.safetensors").write_text("weights")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(OutputError, match=r"--html .*: (exists, and dpo did not|is not a file|is a folder)"):
+    with pytest.raises(
+        OutputError, match=r"--html .*: (exists and was not written by dpo|is not a file|is a folder)"
+    ):
         comparison_file(str(tmp_path / name))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -143,6 +145,6 @@ def test_a_conversation_has_a_history_and_ends_at_an_empty_line(tiny_model, monk
     hold_conversation(AskConfig(model=str(tiny_model), system_prompt="Be kind.", interactive=True))
     printed = capfd.readouterr()
     assert printed.out == "I am \\x1b[31mred.\n" * 2
-    assert "An empty line ends" in " ".join(printed.err.split())
+    assert "Enter an empty line" in " ".join(printed.err.split())
     said = "I am \x1b[31mred."
     assert heard == [["Be kind.", "Who are you?"], ["Be kind.", "Who are you?", said, "And now?"]]

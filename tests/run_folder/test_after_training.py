@@ -188,7 +188,7 @@ def test_a_second_evaluation_that_fails_is_a_line_and_no_success(train, tmp_path
     code, printed = train(before=second)
     assert code == 1
     assert trained(tmp_path / "out", tiny_model)
-    assert "but not everything could be done after training" in printed
+    assert "but some steps after training failed" in printed
     assert (tmp_path / "out" / "report.html").is_file()
 
 
@@ -238,7 +238,7 @@ def test_a_disk_that_is_too_small_is_refused_before_training(train, disk):
     place = disk(64)
     code, printed = train(out="disk/out")
     assert code == 2
-    assert re.search(r"64.0 KiB|65,536 bytes|[\d,]+ bytes are free there, and this run writes", printed)
+    assert re.search(r"64.0 KiB|65,536 bytes|[\d,]+ bytes are free there, but this run writes", printed)
     assert "step 1" not in printed
     assert "Traceback" not in printed
     assert not list(place.glob("out*"))

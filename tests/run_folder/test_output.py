@@ -123,7 +123,7 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path):
 def test_the_folder_that_dpo_runs_in_is_refused(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(OutputError, match="the folder that dpo runs in"):
+    with pytest.raises(OutputError, match="is or contains the working folder"):
         OutputFolder(".", SETTINGS)
 
 
@@ -131,7 +131,7 @@ def test_where_checkpoints_are_is_printed_with_the_error_and_after_an_interrupti
     from dpo_cli.cli import app
 
     def end_with(error):
-        error.add_note("The checkpoints that were written so far are in out.failed.")
+        error.add_note("The checkpoints written so far are in out.failed.")
 
         def run(**_):
             try:  # as Typer passes an interruption on
@@ -163,7 +163,7 @@ def test_overwrite_replaces_an_earlier_run_whole(tmp_path):
 def test_overwrite_never_replaces_what_dpo_did_not_write(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("...")
-    with pytest.raises(OutputError, match="not an output folder of dpo"):
+    with pytest.raises(OutputError, match="not a dpo output folder"):
         OutputFolder(str(tmp_path / "mine"), SETTINGS, overwrite=True)
 
 
@@ -171,7 +171,7 @@ def test_overwrite_never_replaces_what_dpo_did_not_write(tmp_path):
 def test_the_models_own_folder_is_refused(tmp_path, path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("model").mkdir()
-    with pytest.raises(OutputError, match="is or holds the model"):
+    with pytest.raises(OutputError, match="is or contains the input model"):
         OutputFolder(path, SETTINGS, inputs=[Path("model")])
 
 
@@ -206,5 +206,5 @@ def test_files_are_readable_as_the_umask_allows(tmp_path):
 def test_a_place_where_something_is_mounted_is_refused_before_the_run(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "out")
-    with pytest.raises(OutputError, match="mounted"):
+    with pytest.raises(OutputError, match="is a mount point"):
         OutputFolder(str(tmp_path / "out"), SETTINGS)

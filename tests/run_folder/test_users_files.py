@@ -94,14 +94,14 @@ def test_a_name_that_the_run_needs_and_somebody_has_is_refused(tmp_path, strange
     else:
         partial.symlink_to(tmp_path / "nowhere")
     before = sorted(str(path) for path in tmp_path.rglob("*"))
-    with pytest.raises(OutputError, match=r"out\.partial: the run is written there"):
+    with pytest.raises(OutputError, match=r"out\.partial: dpo writes the run there"):
         run(tmp_path / "out")
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
 
 
 def test_the_data_that_is_read_is_not_replaced(tmp_path):
     run(tmp_path / "out", pairs="{}")
-    with pytest.raises(OutputError, match="is or holds the data that is read"):
+    with pytest.raises(OutputError, match="is or contains the input data"):
         OutputFolder(str(tmp_path / "out"), SETTINGS, overwrite=True, data=[tmp_path / "out" / "pairs"])
 
 
@@ -126,7 +126,7 @@ def test_a_second_run_is_refused_while_the_first_lives_and_not_a_moment_longer(t
     )
     try:
         assert first.stdout.readline() == "held\n"
-        with pytest.raises(OutputError, match="another run is writing there") as error:
+        with pytest.raises(OutputError, match="another run is writing to it") as error:
             run(tmp_path / "out")
         assert f"process {first.pid} on {socket.gethostname()}, since {time.strftime('%Y-')}" in str(
             error.value
@@ -145,7 +145,7 @@ def test_a_second_run_is_refused_while_the_first_lives_and_not_a_moment_longer(t
 def test_who_holds_a_folder_need_not_be_readable(tmp_path):
     with OutputFolder(str(tmp_path / "out"), SETTINGS) as made:
         (made.staging / "running.json").write_text('{"pid": "\x1b[31m", "host": 3}')
-        with pytest.raises(OutputError, match="it does not say which"):
+        with pytest.raises(OutputError, match="unknown process"):
             run(tmp_path / "out")
 
 

@@ -47,7 +47,7 @@ def test_the_same_answer_twice_is_no_pair(answers):
     rows = [{"q": "a"}, {"q": "b"}]
     pairs = build_dpo_dataset(None, None, rows, "q", lambda text: text.replace("A", "x"))
     assert [row["rejected"][0]["content"] for row in pairs] == ["A"]
-    with pytest.raises(DataError, match=r"none of 2 rows is a pair.*identical completions: 2"):
+    with pytest.raises(DataError, match=r"no usable pairs in 2 rows.*identical completions: 2"):
         build_dpo_dataset(None, None, rows, "q", lambda text: text)
 
 

@@ -59,7 +59,7 @@ def test_a_healthy_run_is_left_alone(speed):
 def test_another_reference_is_named_at_the_first_step():
     warning = sounded([step(1, loss=1.9, chosen=-2.5, rejected=-1.0, margin=-1.5)])["wrong_reference"]
     assert "-2.50 (chosen)" in warning.message
-    assert "not the model that is trained" in warning.message
+    assert "not the model being trained" in warning.message
     assert warning.step == 1
 
 

@@ -214,5 +214,5 @@ def test_weights_are_kept_once_a_later_step_has_shown_that_they_are_good(
 
 def test_weights_that_cannot_be_kept_end_the_run_in_words(tmp_path):
     callback = collapse_callback(tmp_path / "there is no such folder")
-    with pytest.raises(TrainingError, match="cannot be kept there meanwhile"):
+    with pytest.raises(TrainingError, match="cannot be kept there during the run"):
         walk(callback, [0, 0.6], total=2)

@@ -139,7 +139,7 @@ def test_a_model_of_weights_that_are_no_numbers_is_neither_asked_nor_trained(tin
         lambda: train(settings(tmp_path / "out", model=str(folder))),
     ):
         with pytest.raises(
-            ModelError, match=f"1 weight tensor holds NaN or infinity, {re.escape(name)} first"
+            ModelError, match=f"1 weight tensor contains NaN or infinity, {re.escape(name)} first"
         ):
             use()
     assert not (tmp_path / "out").exists()

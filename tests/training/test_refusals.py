@@ -53,7 +53,7 @@ def test_plain_text_needs_a_token_to_end_it_with(endless_model, tmp_path, monkey
     monkeypatch.setattr(policy, "load_model", broken)  # it is said before weights are loaded
     plain = Dataset.from_list([{"prompt": "one", "chosen": " two", "rejected": " three"}] * 4)
     config = settings(tmp_path / "out")
-    with pytest.raises(ModelError, match="no eos_token, which completions of plain text") as error:
+    with pytest.raises(ModelError, match="no eos_token, which plain-text completions") as error:
         DPOTrainerWrapper(str(endless_model), train_dataset=plain, training_config=config).train()
     assert "tokenizer_config.json" in error.value.hint
     assert not (tmp_path / "out").exists()
@@ -121,7 +121,7 @@ def test_several_processes_are_refused(tiny_model, pairs, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("tensorbord", "no tracker that is known"), ("clearml", "clearml is not installed")]
+    ("name", "message"), [("tensorbord", "is not a known tracker"), ("clearml", "clearml is not installed")]
 )
 def test_a_tracker_that_is_not_there_is_said_before_anything_is_read(
     tmp_path, pairs, name, message, monkeypatch

@@ -145,7 +145,7 @@ def test_the_output_folder_is_refused_before_training(tiny_model, pairs, tmp_pat
     trainer = DPOTrainerWrapper(
         str(tiny_model), train_dataset=pairs, training_config=settings(tiny_model, overwrite=True)
     )
-    with pytest.raises(OutputError, match="is or holds the model"):
+    with pytest.raises(OutputError, match="is or contains the input model"):
         trainer.train()
 
 

@@ -10,10 +10,10 @@ from dpo_cli.training.trl_config import lora_config, trl_arguments
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ("resume_from_checkpoint=out/checkpoint-50", "a run is not resumed"),
-        ("ignore_data_skip=true", "a run is not resumed"),
-        ("do_eval=true", "only the scripts of transformers read it"),
-        ("padding_free=true", "TRL has switched it off"),
+        ("resume_from_checkpoint=out/checkpoint-50", "dpo starts every run from the beginning"),
+        ("ignore_data_skip=true", "dpo starts every run from the beginning"),
+        ("do_eval=true", "only the example scripts of transformers read it"),
+        ("padding_free=true", "TRL has disabled it"),
         ("label_smoothing_factor=0.1", "see --label-smoothing"),
         ("model_init_kwargs={}", "see --dtype"),
     ],

@@ -40,7 +40,7 @@ def read(file: Path) -> list[tuple[str, str]]:
     for row in read_rows(str(file)):
         missing = [name for name in COLUMNS if name not in row]
         if missing:
-            raise DataError(f"{file} row 1: there is no column {missing[0]}.")
+            raise DataError(f"{file} row 1: no column {missing[0]}.")
         rows.append(tuple(str(row[name] or "").strip() for name in COLUMNS))
     for number, (prompt, sequence) in enumerate(rows, start=2):
         if not TAG.fullmatch(prompt):
@@ -49,7 +49,7 @@ def read(file: Path) -> list[tuple[str, str]]:
                 hint="A tag is a name in angle brackets, such as <STABLE>: one token of the vocabulary.",
             )
         if not sequence:
-            raise DataError(f"{file} row {number}, column sequence: there is no sequence.")
+            raise DataError(f"{file} row {number}, column sequence: no sequence.")
     return rows
 
 

@@ -155,7 +155,7 @@ def training_pairs(
     table = Dataset.from_list(
         [{"sequence": one.sequence, "value": one.value, "group": one.condition} for one in train]
     )
-    how = DataConfig(assay_margin=margin, prompt_column="group")
+    how = DataConfig(format="assay", assay_margin=margin, prompt_column="group")
     made = read_assay(how, locate(how, table))
     pairs = [dict(pair) for pair in made.train]
     seen = {pair["prompt"] for pair in pairs}

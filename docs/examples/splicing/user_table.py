@@ -71,7 +71,7 @@ def read_table(file: Path) -> list[Measured]:
             hint="Is a quotation mark missing on this line or before it?",
         ) from None
     if not rows:
-        raise DataError(f"{file} row 2: there are no rows below the header.")
+        raise DataError(f"{file} row 2: no rows below the header.")
     return rows
 
 
@@ -109,7 +109,7 @@ def _rows(file: Path, reader: csv.DictReader) -> list[Measured]:
 def _text(file: Path) -> str:
     try:
         if not file.is_file():
-            raise DataError(f"{file}: there is no such file.")
+            raise DataError(f"{file}: no such file.")
         data = file.read_bytes()
         if file.suffix == ".gz":
             data = gzip.decompress(data)
@@ -169,7 +169,7 @@ def _measured(
         )
     letters = letters.replace("/", "", 1)
     if not letters:
-        raise DataError(f"{place}: there is no sequence.")
+        raise DataError(f"{place}: no sequence.")
     strange = next((at for at, letter in enumerate(letters) if letter not in ALPHABET), None)
     if strange is not None:
         raise DataError(f"{place}: letter {strange + 1} is {letters[strange]!r}; known are A, C, G, T and U.")

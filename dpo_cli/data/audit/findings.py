@@ -44,27 +44,27 @@ REFUSALS: Final = "one-sided refusals"
 
 ADVICE: Final[dict[str, str]] = {
     **REASONS,
-    ODD_ROLES: "Make sure that it is meant: the chat template takes it, most models were trained on user and assistant in"
-    " turn. --strict refuses it.",
-    COLUMNS_LEFT_OUT: "Nothing, if they are not to be trained on. Otherwise name the prompt's with --prompt-column or"
+    ODD_ROLES: "Make sure this is intended: the chat template accepts it, but most models were trained on alternating user and"
+    " assistant turns. --strict rejects it.",
+    COLUMNS_LEFT_OUT: "Nothing, if you do not want to train on them. Otherwise name the prompt's with --prompt-column or"
     " --system-column, or the layout with --format.",
-    ANSWERS_LEFT_OUT: "Nothing, if one pair a row is enough. Otherwise write a row for each pair.",
-    UNRENDERED: "Give a --chat-template that writes them, or take them out: the model does not see them.",
-    WRITTEN_MESSAGES: "Write them as lists of messages: here they are trained on with their brackets.",
+    ANSWERS_LEFT_OUT: "Nothing, if one pair per row is enough. Otherwise write one row per pair.",
+    UNRENDERED: "Give a --chat-template that renders them, or remove them: the model does not see them.",
+    WRITTEN_MESSAGES: "Write them as lists of messages: as text, the model trains on the brackets too.",
     DUPLICATES: "Keep one of each: repeated pairs count several times.",
     CONTRADICTIONS: "Decide which answer is better: these pairs prefer what others reject, and cancel out.",
     NEAR_DUPLICATES: "Keep one of each, unless the small differences are the point.",
-    LEAKED: "Take these prompts out of one side, or let --eval-fraction split: scores on seen prompts are too good.",
-    LENGTH: "Balance the lengths, or train with --ld-alpha below 1 or --loss-type sigmoid_norm, or the model learns to be long.",
-    SPECIAL_TEXT: "Remove it: the tokenizer reads it as a control token, so the text ends or changes speaker there.",
-    UNKNOWN: "Take these characters out, or a model whose tokenizer knows them: it reads all of them as one unknown token.",
+    LEAKED: "Remove these prompts from one of the sets, or split with --eval-fraction: scores on seen prompts are inflated.",
+    LENGTH: "Balance the lengths, or train with --ld-alpha below 1 or --loss-type sigmoid_norm, or the model learns to write longer answers.",
+    SPECIAL_TEXT: "Remove them: the tokenizer reads them as control tokens, which end the text or switch the speaker.",
+    UNKNOWN: "Remove these characters, or use a model whose tokenizer knows them: this one reads them all as one unknown token.",
     DOUBLED_BOS: "Remove the BOS token from the text: the tokenizer adds one already.",
     DOUBLED_EOS: "Remove the EOS token from the text: the template or the trainer adds one already.",
-    PROMPT_DIFFERS: "Expect a small mismatch, or give a template with --chat-template whose generation prompt begins the answer.",
-    MERGED: "End the prompt with a space or newline less, or begin the completion with it: the tokenizer joins them.",
+    PROMPT_DIFFERS: "Expect a small mismatch, or give a --chat-template whose generation prompt matches how the answer begins.",
+    MERGED: "Move the last space or newline of the prompt to the start of the completion: the tokenizer joins the two.",
     NO_TEMPLATE: "Give one: --chat-template chatml, or --chat-template FILE (a Jinja template).",
-    PLACEHOLDERS: "Fill them in or take these rows out: the model learns to write them.",
-    REFUSALS: "Make sure that it is meant: in these pairs only one side refuses, so the run moves the model towards or away"
+    PLACEHOLDERS: "Fill them in or remove these rows: the model learns to write them.",
+    REFUSALS: "Make sure this is intended: in these pairs only one side refuses, so the run moves the model towards or away"
     " from refusing.",
 }
 """What to do about each finding, by name."""

@@ -124,7 +124,7 @@ class Inspector:
         found += self._row_findings(len(self._numbers))
         searched = ""
         if len(self._numbers) > SEARCHED:
-            searched = f"Looked for among the first {SEARCHED:,} pairs."
+            searched = f"Searched the first {SEARCHED:,} pairs only."
         found += self._repeated()
         found += [
             Finding(name, rows.count, rows.first, ADVICE[name], detail)
@@ -133,7 +133,9 @@ class Inspector:
         ]
         if self.lengths.length_alone_wins():
             share = self.lengths.longer_share() or 0.0
-            detail = f"Preferring the longer completion is right in {share:.0%} of the pairs that differ in length."
+            detail = (
+                f"The longer completion is the chosen one in {share:.0%} of the pairs that differ in length."
+            )
             found.append(Finding(LENGTH, self.lengths.longer, self._longer.first, ADVICE[LENGTH], detail))
         return found
 

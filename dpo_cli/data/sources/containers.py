@@ -120,14 +120,14 @@ class Files:
                 self._unchanged(path, label)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DataError(
-                f"{label}: the compressed file is cut off or damaged ({error}).",
-                hint="Make or download it again.",
+                f"{label}: the compressed file is truncated or damaged ({error}).",
+                hint="Create or download it again.",
             ) from error
         except OSError as error:
             raise DataError(f"{label}: cannot be read ({error.strerror or first_line(error)}).") from error
         if not some:
             raise DataError(
-                f"{label} has no rows.", hint="An empty file was probably written by a step that failed."
+                f"{label} has no rows.", hint="An earlier step probably failed and left an empty file."
             )
 
     def _unchanged(self, path: Path, label: str) -> int:
@@ -139,7 +139,7 @@ class Files:
         if _state(path) != self._states[path]:
             raise DataError(
                 f"{label}: was changed while it was being read.",
-                hint="Let whatever writes it finish, then start again.",
+                hint="Wait until it is completely written, then start again.",
             )
         return self._states[path][0]
 
@@ -163,6 +163,6 @@ def unknown_kind(path: Path) -> DataError:
     """The error of a file whose suffix says nothing."""
     known = ", ".join(FILES)
     return DataError(
-        f"{path}: files of this kind cannot be read.",
-        hint=f"Known are {known}, each also with .gz after it. Rename the file if it is one of these.",
+        f"{path}: is not a supported kind of file.",
+        hint=f"Supported: {known}, each also with .gz added. Rename the file if it is one of these.",
     )

@@ -37,8 +37,8 @@ def folder_source(path: Path, data: DataConfig) -> Files:
         card_configs(_card(path / "README.md", name)),
         split=data.split,
         config=data.dataset_config,
-        missing="{name} has no files of the split {split!r}; it has: {there}.",
-        hint=f"Known are {', '.join(FILES)}, each also with .gz after it.",
+        missing="{name} has no files for the split {split!r}; it has: {there}.",
+        hint=f"Supported: {', '.join(FILES)}, each also with .gz added.",
     )
     paths = [path / file for file in chosen]
     return Files(name, paths, data.split, {item: str(item) for item in paths})
@@ -55,6 +55,6 @@ def _card(file: Path, name: str) -> Any:  # noqa: ANN401 - whatever YAML the car
         return metadata_load(file)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(
-            f"the folder {name}: the YAML at the head of README.md cannot be read ({first_line(error)}).",
-            hint="It says which files belong to which split: mend it, or take the README out.",
+            f"the folder {name}: the YAML at the top of README.md cannot be read ({first_line(error)}).",
+            hint="It says which files belong to which split: fix it, or remove the README.",
         ) from error

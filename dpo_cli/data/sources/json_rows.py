@@ -38,7 +38,7 @@ def _unique(items: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(items)
     if len(made) != len(items):
         twice = first_repeated(name for name, _ in items) or ""
-        raise RowProblem(UNREADABLE, f"the key {quoted(twice)} stands twice in one object", twice)
+        raise RowProblem(UNREADABLE, f"duplicate key {quoted(twice)} in one object", twice)
     return made
 
 
@@ -172,7 +172,7 @@ def _no_json(error: ValueError, line: bytes, *, whole: bool) -> RowProblem:
         text = line.decode("utf-8").strip()
         if error.msg.startswith("Unterminated string") or error.pos > len(text) - _LONGEST_TOKEN:
             return FileDamage(f"the last line is cut off ({_why(error)})")
-    return RowProblem(UNREADABLE, f"no JSON: {_why(error)}")
+    return RowProblem(UNREADABLE, f"not JSON: {_why(error)}")
 
 
 def _why(error: ValueError) -> str:
@@ -194,7 +194,7 @@ def checked(data: object, *, suspicious: bool) -> dict[str, Any]:
     if suspicious:
         for key, text in _texts(data, ""):
             if SURROGATE.search(text):
-                raise RowProblem(UNREADABLE, f"{key} has half a surrogate pair, which is no character", key)
+                raise RowProblem(UNREADABLE, f"{key} has a lone surrogate, which is not a character", key)
     return data
 
 
@@ -318,7 +318,7 @@ class _Text:
         if at_end or "Unterminated string" in str(error):
             return cut_off(self.source, line)
         return DataError(
-            f"{self.source} line {line} column {column}: no JSON: {getattr(error, 'msg', error)}."
+            f"{self.source} line {line} column {column}: not JSON: {getattr(error, 'msg', error)}."
         )
 
 
@@ -326,7 +326,7 @@ def cut_off(source: str, line: int) -> DataError:
     """The error of a file that stops in the middle."""
     return DataError(
         f"{source} line {line}: the file ends in the middle of a row.",
-        hint="It was not written or copied to its end: make it again, or cut off the part after the last whole row.",
+        hint="It was not completely written or copied: create it again, or delete the part after the last complete row.",
     )
 
 
@@ -345,7 +345,7 @@ def _read_array(text: _Text) -> Iterator[RawRow]:
     text.next_character()
     yield from _elements(text)
     if text.next_character():
-        raise DataError(f"{text.source} line {text.line}: there is more after the end of the array.")
+        raise DataError(f"{text.source} line {text.line}: there is more text after the end of the array.")
 
 
 def _elements(text: _Text) -> Iterator[RawRow]:
@@ -365,7 +365,7 @@ def _elements(text: _Text) -> Iterator[RawRow]:
             if not follows:
                 raise cut_off(text.source, text.line)
             raise DataError(
-                f"{text.source} line {text.line}: no JSON: {follows!r} after row {number}, where ',' or ']' must be."
+                f"{text.source} line {text.line}: not JSON: {follows!r} after row {number}, where ',' or ']' is expected."
             )
         text.move(text.at + 1)
         if follows == "]":

@@ -39,7 +39,7 @@ def locate(data: DataConfig, rows: Dataset | IterableDataset | None = None) -> S
         if path.exists():
             return _local(path, data)
         if _looks_like_path(name):
-            raise DataError(f"{name}: there is no such file or folder{_similar(path)}.")
+            raise DataError(f"{name}: no such file or folder{_similar(path)}.")
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror or first_line(error)}).") from error
     return hub_source(name, split=data.split, config=data.dataset_config, revision=data.dataset_revision)
@@ -50,7 +50,7 @@ def _local(path: Path, data: DataConfig) -> Source:
     what = "folder" if path.is_dir() else "file"
     if data.dataset_revision is not None:
         raise DataError(
-            f"{data.dataset}: is a {what} and has no revisions.", hint="Leave out --dataset-revision."
+            f"{data.dataset}: is a {what} and has no revisions.", hint="Remove --dataset-revision."
         )
     saved = path.is_dir() and ((path / "dataset_dict.json").is_file() or (path / "state.json").is_file())
     if path.is_dir() and not saved:
@@ -58,7 +58,7 @@ def _local(path: Path, data: DataConfig) -> Source:
     if data.dataset_config is not None:
         raise DataError(
             f"{data.dataset}: is a {'saved data set' if saved else what} and has no configurations.",
-            hint="Leave out --dataset-config.",
+            hint="Remove --dataset-config.",
         )
     if saved:
         return saved_source(path, str(data.dataset), data.split)
@@ -78,7 +78,7 @@ def _similar(path: Path) -> str:
     if not path.parent.is_dir():
         return f" (the folder {path.parent} does not exist either)" if str(path.parent) != "." else ""
     close = difflib.get_close_matches(path.name, [item.name for item in path.parent.iterdir()], 1)
-    return f"; there is {path.parent / close[0]}" if close else ""
+    return f" (did you mean {path.parent / close[0]}?)" if close else ""
 
 
 def read_rows(dataset: str, *, split: str = "train", max_rows: int | None = None) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ def refuse_bomb(source: str, unpacked: int, packed: int) -> None:
     """
     if unpacked > _UNPACKED and unpacked > _RATIO * packed:
         raise DataError(
-            f"{source}: unpacks to more than {_RATIO} times its size ({packed:,} bytes), as no file of different pairs does.",
+            f"{source}: unpacks to more than {_RATIO} times its size ({packed:,} bytes), which no file of distinct pairs does.",
             hint="Is it the right file? If it is, write its rows as plain JSON lines.",
         )
 
@@ -48,15 +48,15 @@ def weight(value: object) -> int:
 def too_large(size: int) -> RowProblem:
     """The problem of a row that is too long to be a pair."""
     return RowProblem(
-        UNREADABLE, f"{size / 2**20:.1f} MiB in one row, the most is {LARGEST_ROW // 2**20} MiB"
+        UNREADABLE, f"{size / 2**20:.1f} MiB in one row, the limit is {LARGEST_ROW // 2**20} MiB"
     )
 
 
 def no_row_in_sight(source: str, line: int) -> DataError:
     """The error of a file that goes on and on without a row."""
     return DataError(
-        f"{source} line {line}: no row ends within {WITHOUT_A_ROW // 2**20} MiB; the most is {LARGEST_ROW // 2**20} MiB a row.",
-        hint="Is it the right file? Pairs are written one to a line.",
+        f"{source} line {line}: no row ends within {WITHOUT_A_ROW // 2**20} MiB; the limit is {LARGEST_ROW // 2**20} MiB per row.",
+        hint="Is it the right file? Write one pair per line.",
     )
 
 
@@ -72,7 +72,7 @@ class FileDamage(RowProblem):
     """
 
     def __init__(
-        self, detail: str, *, advice: str = "The file was not written or copied to its end: make it again."
+        self, detail: str, *, advice: str = "The file was not completely written or copied: create it again."
     ) -> None:
         super().__init__(UNREADABLE, detail)
         self.advice = advice

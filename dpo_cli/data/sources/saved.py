@@ -55,9 +55,9 @@ class DatasetSource:
                     yield RawRow(self._read, label, None, None if problem else data, problem)
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{label}: between row {self._read + 1:,} and {self._read + _BATCH:,} a text holds the byte"
+                f"{label}: between row {self._read + 1:,} and {self._read + _BATCH:,} a text contains the byte"
                 f" 0x{error.object[error.start]:02x}, which is not UTF-8.",
-                hint="Write the data set again, with texts decoded.",
+                hint="Write the data set again, with the text decoded.",
             ) from error
 
 
@@ -102,7 +102,7 @@ def _names(file: Path, name: str, names_in: Callable[[Any], Any]) -> list[str]:
     if wrong is not None:
         raise DataError(
             f"the folder {name} cannot be read as a saved data set: {file.name} names {quoted(wrong)},"
-            " which is not there.",
+            " which does not exist.",
             hint=_AGAIN,
         )
     return list(names)

@@ -39,7 +39,7 @@ def choose_files(
     *,
     split: str,
     config: str | None,
-    missing: str = "{name}: there is no split {split!r}; there are: {there}.",
+    missing: str = "{name}: has no split {split!r}; it has: {there}.",
     hint: str = "",
 ) -> list[str]:
     """The files of one split.
@@ -94,8 +94,8 @@ def _one_config(
             return configs[names.index(wanted)]
         if wanted == "default" and not configs:
             return None
-        there = f"; there are: {', '.join(names)}" if names else ""
-        raise DataError(f"{name}: there is no configuration {wanted!r}{there}.")
+        there = f"; it has: {', '.join(names)}" if names else ""
+        raise DataError(f"{name}: has no configuration {wanted!r}{there}.")
     if len(configs) <= 1:
         return configs[0] if configs else None
     default = next((one for one in configs if one.get("default")), None)
@@ -125,7 +125,7 @@ def _patterns(name: str, data_files: Any) -> Iterator[tuple[str, str]]:  # noqa:
         )
         for path in paths if isinstance(paths, list) else [paths]:
             if not isinstance(path, str):
-                raise DataError(f"{name}: its card's data_files hold {path!r}, which is not a path.")
+                raise DataError(f"{name}: its card's data_files contain {path!r}, which is not a path.")
             yield str(split), path
 
 

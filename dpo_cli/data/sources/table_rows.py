@@ -69,7 +69,7 @@ def read_csv(stream: BinaryIO, source: str, *, suffix: str) -> Iterator[RawRow]:
         problem = not_utf8(error)
         raise DataError(f"{source}: {problem.detail}.", hint=problem.advice) from error
     except csv.Error as error:
-        raise DataError(f"{source} line {reader.line_num}: no CSV: {error}.") from error
+        raise DataError(f"{source} line {reader.line_num}: not CSV: {error}.") from error
     finally:
         text.detach()  # the stream is closed by whoever opened it
 
@@ -97,11 +97,9 @@ def _delimiter(text: io.TextIOWrapper, suffix: str) -> str:
 
 def _check_header(header: list[str], source: str) -> None:
     if not any(name.strip() for name in header):
-        raise DataError(f"{source} has no header line with the names of its columns.")
+        raise DataError(f"{source} has no header line with column names.")
     if twice := first_repeated(name for name in header if name):
-        raise DataError(
-            f"{source} line 1: the column {quoted(twice)} stands twice.", hint="Rename one of them."
-        )
+        raise DataError(f"{source} line 1: duplicate column {quoted(twice)}.", hint="Rename one of them.")
 
 
 def _csv_row(cells: list[str], header: list[str], row: RawRow) -> RawRow:
@@ -110,7 +108,7 @@ def _csv_row(cells: list[str], header: list[str], row: RawRow) -> RawRow:
     if size > LARGEST_ROW:
         problem = too_large(size)
     elif len(cells) != len(header):
-        problem = RowProblem(UNREADABLE, f"{len(cells)} cells, and the header has {len(header)}")
+        problem = RowProblem(UNREADABLE, f"{len(cells)} cells, but the header has {len(header)}")
     if problem is not None:
         return RawRow(row.number, row.source, row.line, None, problem)
     data = dict(zip(header, cells, strict=True))
@@ -130,14 +128,14 @@ def read_parquet(stream: BinaryIO, source: str) -> Iterator[RawRow]:
     try:
         yield from _table_rows(_parquet_batches(pq.ParquetFile(stream), source, packed), source, packed)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{source} is no Parquet file that can be read: {error}") from error
+        raise DataError(f"{source} is not a readable Parquet file: {error}") from error
 
 
 def _parquet_batches(file: Any, source: str, packed: int) -> Iterator[Any]:  # noqa: ANN401 - pyarrow has no types
     """Batches that fit in memory: as many rows as the first ones of their row group say."""
     rows = file.metadata.num_rows
     if rows > max(_ROWS, packed):
-        raise DataError(f"{source}: says that it has {rows:,} rows, in {packed:,} bytes: they cannot differ.")
+        raise DataError(f"{source}: claims {rows:,} rows in {packed:,} bytes: they cannot all differ.")
     for group in range(file.num_row_groups):
         size = _BATCH
         if file.metadata.row_group(group).total_byte_size > LARGEST_ROW:
@@ -169,7 +167,7 @@ def read_arrow(stream: BinaryIO, source: str) -> Iterator[RawRow]:
             batches = pa.ipc.open_stream(stream)
         yield from _table_rows(batches, source, os.fstat(stream.fileno()).st_size)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{source} is no Arrow file that can be read: {error}") from error
+        raise DataError(f"{source} is not a readable Arrow file: {error}") from error
 
 
 def _table_rows(batches: Iterable[Any], source: str, packed: int) -> Iterator[RawRow]:
@@ -204,8 +202,8 @@ def _python_rows(part: Any) -> list[dict[str, Any] | RowProblem]:  # noqa: ANN40
     except UnicodeDecodeError as error:
         if part.num_rows > 1:
             return [row for at in range(part.num_rows) for row in _python_rows(part.slice(at, 1))]
-        detail = f"holds a text with the byte 0x{error.object[error.start]:02x}, which is not UTF-8"
-        return [FileDamage(detail, advice="Write the file again, with texts decoded.")]
+        detail = f"contains a text with the byte 0x{error.object[error.start]:02x}, which is not UTF-8"
+        return [FileDamage(detail, advice="Write the file again, with the text decoded.")]
     return rows
 
 

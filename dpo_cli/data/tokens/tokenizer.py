@@ -155,7 +155,7 @@ class PairTokenizer:
         if tokens.chosen == tokens.rejected:
             detail = "chosen and rejected have the same tokens"
             if tokens.unrendered:
-                detail += f"; the chat template leaves out {', '.join(tokens.unrendered)}"
+                detail += f"; the chat template does not render {', '.join(tokens.unrendered)}"
             return RowProblem(IDENTICAL, detail)
         for name, ids in (("chosen", tokens.chosen), ("rejected", tokens.rejected)):
             if not ids:
@@ -189,7 +189,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 def missing_template() -> ModelError:
     """The error of a tokenizer without a chat template."""
     return ModelError(
-        "The pairs are conversations, and the model's tokenizer has no chat template.",
+        "The pairs are conversations, but the model's tokenizer has no chat template.",
         hint="Give one with --chat-template chatml, or --chat-template FILE (a Jinja template).",
     )
 

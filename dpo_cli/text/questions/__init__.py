@@ -29,7 +29,9 @@ QUESTIONS_BYTES = 1 << 23
 """Largest file of questions: a hundred thousand of them, more than are asked in a day."""
 
 _KEYS = ("question", "group", "answers")
-_HINT = 'Write a question a line, or objects such as {"question": "...", "group": "...", "answers": ["..."]}.'
+_HINT = (
+    'Write one question per line, or objects such as {"question": "...", "group": "...", "answers": ["..."]}.'
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _parsed(text: str, where: str, reader: Callable[[str, str], Iterator[Questio
 
 def too_long(text: str) -> str:
     """What is wrong with a question that no model reads to its end."""
-    return f"{len(text):,} characters, and a question has at most {LONGEST_QUESTION:,}"
+    return f"{len(text):,} characters; the limit for a question is {LONGEST_QUESTION:,}"
 
 
 def _read_txt(text: str, where: str) -> Iterator[Question]:
@@ -123,7 +125,7 @@ def _read_toml(text: str, where: str) -> Iterator[Question]:
         raise DataError(f"{where}: not TOML: {error}", hint=_HINT) from error
     unknown = [key for key in document if key != "questions"]
     if unknown:
-        raise DataError(f"{where}: unknown key {unknown[0]!r}; the file has one key, questions", hint=_HINT)
+        raise DataError(f"{where}: unknown key {unknown[0]!r}; the only key is questions", hint=_HINT)
     rows = document.get("questions", [])
     if not isinstance(rows, list):
         raise DataError(f"{where}: questions must be a list", hint=_HINT)
@@ -138,17 +140,17 @@ def _question(row: object, place: str) -> Question:
         raise DataError(f"{place}: a question is a string or an object, not {type(row).__name__}", hint=_HINT)
     for key in row:
         if key not in _KEYS:
-            raise DataError(f"{place}: unknown key {key!r}; known are {', '.join(_KEYS)}", hint=_HINT)
+            raise DataError(f"{place}: unknown key {key!r}; known keys: {', '.join(_KEYS)}", hint=_HINT)
     text, group, answers = row.get("question"), row.get("group", DEFAULT_GROUP), row.get("answers", [])
     answers = [answers] if isinstance(answers, str) else answers
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"{place}: question must be a text that is not empty", hint=_HINT)
+        raise DataError(f"{place}: question must be a non-empty text", hint=_HINT)
     if not isinstance(group, str) or not group.strip():
-        raise DataError(f"{place}: group must be a text that is not empty", hint=_HINT)
+        raise DataError(f"{place}: group must be a non-empty text", hint=_HINT)
     if not isinstance(answers, list) or not all(
         isinstance(answer, str) and answer.strip() for answer in answers
     ):
-        raise DataError(f"{place}: answers must be a list of texts that are not empty", hint=_HINT)
+        raise DataError(f"{place}: answers must be a list of non-empty texts", hint=_HINT)
     return Question(text.strip(), group.strip(), tuple(answers))
 
 
