@@ -22,6 +22,7 @@ from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, is_adapter, locate_model
+from dpo_cli.models.positions import length_within_positions
 from dpo_cli.run_folder import MARK
 from dpo_cli.text.questions import (
     LONGEST_QUESTION,
@@ -92,7 +93,7 @@ def ask(config: AskConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer
         from dpo_cli.jobs.asking import ask_settings, note_system_prompt
         from dpo_cli.models.loading import load_located
 
-        loaded = load_located(located, **_loading(config))
+        loaded = load_located(located, **_loading(config), on_event=on_event)
     note_system_prompt(loaded[1], config, on_event)
     with stages.stage("asking"):
         return name, answer_questions(*loaded, questions, ask_settings(config), on_progress=stages.progress)
@@ -137,9 +138,14 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
         from dpo_cli.models.loading import load_located
         from dpo_cli.models.memory import LESS_TO_ASK, out_of_memory_in_words
     pairs = _pairs(heldout)
+    if pairs:
+        given = "max_length" in config.model_fields_set
+        for model in (old_model, new_model):
+            max_length = length_within_positions(max_length, model, given=given, on_event=on_event)
 
     def load(name: str) -> Loaded:
-        loaded = load_located(old_model if name == before else new_model, **_loading(config))
+        located = old_model if name == before else new_model
+        loaded = load_located(located, **_loading(config), on_event=on_event)
         note_system_prompt(loaded[1], config, on_event)
         return loaded
 

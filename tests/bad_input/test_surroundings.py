@@ -111,6 +111,27 @@ test_environment = bad_input_test(
             alone='"$@"',
         ),
         Case(
+            "an address of the hub with a bracket too few",
+            ASK,
+            "HF_ENDPOINT",
+            environment={"HF_ENDPOINT": "http://["},
+            alone='"$@"',
+        ),
+        Case(
+            "an address of the hub with a port too high",
+            "check some/data",
+            "HF_ENDPOINT",
+            environment={"HF_ENDPOINT": "http://localhost:99999", "HF_HUB_OFFLINE": None},
+            alone='"$@"',
+        ),
+        Case(
+            "a timeout of the hub that is no number",
+            ASK,
+            "HF_HUB_ETAG_TIMEOUT",
+            environment={"HF_HUB_ETAG_TIMEOUT": "soon"},
+            alone='"$@"',
+        ),
+        Case(
             "an address of the hub that nobody answers",
             "check some/data",
             "some/data",
