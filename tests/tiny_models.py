@@ -61,3 +61,25 @@ def make_model(tokenizer, seed=0, **changes):
         **(sizes | changes),
     )
     return LlamaForCausalLM(config).eval()
+
+
+def make_model_with_positions(tokenizer, kind="gpt2", positions=64):
+    """A random GPT-2 or OPT: a vector is learned for each position, and there is none beyond the last."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
+
+    torch.manual_seed(0)
+    ids = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": None,
+    }
+    if kind == "gpt2":
+        return GPT2LMHeadModel(
+            GPT2Config(n_positions=positions, n_embd=32, n_layer=2, n_head=4, **ids)
+        ).eval()
+    sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 2}
+    return OPTForCausalLM(
+        OPTConfig(max_position_embeddings=positions, num_attention_heads=4, **sizes, **ids)
+    ).eval()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from urllib.parse import urlsplit
 
-from dpo_cli.errors import UserError
+from dpo_cli.errors import ConfigError, UserError, first_line
 
 LEAST_ADDRESS_SPACE = 2 * 2**30
 """Bytes that the libraries map before a model is loaded, with room for a small one; below it torch aborts."""
@@ -30,6 +31,7 @@ def refuse_unusable_surroundings() -> None:
             "PYTHONOPTIMIZE=2 (python -OO) removes the docstrings that transformers reads",
             hint="Unset PYTHONOPTIMIZE, or set it to 1.",
         )
+    _refuse_hub_variables()
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_SPACE:
         raise UserError(
@@ -37,3 +39,22 @@ def refuse_unusable_surroundings() -> None:
             f" the libraries need {LEAST_ADDRESS_SPACE // 2**20:,} MiB",
             hint="Raise the limit, or limit memory with systemd-run or a container instead.",
         )
+
+
+def _refuse_hub_variables() -> None:
+    """Refuse values that `huggingface_hub` would fail on when it is imported, whatever the command."""
+    try:
+        urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # noqa: B018 - parsed when it is asked for
+    except ValueError as error:
+        raise ConfigError(
+            f"HF_ENDPOINT is not an address ({first_line(error)})",
+            hint="Unset it, or set it to one such as https://huggingface.co.",
+        ) from None
+    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        value = os.environ.get(name, "0")
+        try:
+            int(value)
+        except ValueError:
+            raise ConfigError(
+                f"{name} is {value!r}, and must be a whole number of seconds", hint="Unset it, or correct it."
+            ) from None

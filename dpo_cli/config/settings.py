@@ -119,6 +119,11 @@ def of_preset(info: ValidationInfo) -> frozenset[str]:
     return frozenset((info.context or {}).get("preset", ()))
 
 
+def of_file(info: ValidationInfo) -> frozenset[str]:
+    """Which of the settings come from a file."""
+    return frozenset((info.context or {}).get("file", ()))
+
+
 class Settings(BaseModel):
     """What all settings share: frozen, no unknown keys, strict types, no NaN or infinity."""
 
@@ -135,7 +140,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _everything_counts(self, info: ValidationInfo) -> Settings:
-        if not recorded(info) and (lines := without_effect(self, of_preset(info))):
+        if not recorded(info) and (lines := without_effect(self, of_preset(info), of_file(info))):
             raise ValueError("\n".join(lines))
         return self
 
@@ -395,8 +400,8 @@ class OptimizationConfig(ModelConfig):
 
     @field_validator("trl")
     @classmethod
-    def _known_to_trl(cls, table: dict[str, Any]) -> dict[str, Any]:
-        return check_trl_table(table, taken=frozenset(cls.model_fields))
+    def _known_to_trl(cls, table: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return table if recorded(info) else check_trl_table(table, taken=frozenset(cls.model_fields))
 
     @field_validator("optim")
     @classmethod

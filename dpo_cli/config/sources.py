@@ -49,21 +49,24 @@ def load_settings(
     problems: dict[str, str] = {}
     merged: dict[str, Any] = {}
     source: dict[str, str] = {}
+    of_file: set[str] = set()
     if file is not None:
         table = read_settings_file(file)
         table = _unknown_keys_out(cls, table, file, problems)
         merged |= table
         source |= {key: f"{file}: {key}" for key in table}
+        of_file = set(table)
     for key, raw in flags.items():
         if raw is None or raw in ([], ()):
             continue
         source[key] = flag_name(key)
+        of_file.discard(key)
         try:
             merged[key] = _from_command_line(cls, key, raw)
         except (ValidationError, ValueError) as error:
             problems[key] = f"{flag_name(key)}: {_first_message(error)}"
             merged.pop(key, None)
-    return _validate(cls, merged, source, problems, {"recorded": recorded})
+    return _validate(cls, merged, source, problems, {"recorded": recorded, "file": of_file})
 
 
 def settings_from(cls: type[S], keywords: Mapping[str, Any]) -> S:
@@ -94,7 +97,9 @@ def apply_preset(config: S, preset: Mapping[str, Any], origin: str) -> tuple[S, 
         return config, {}
     given = {key: getattr(config, key) for key in config.model_fields_set}
     source = {key: f"{origin}: {key}" for key in used} | {key: key for key in given}
-    return _validate(type(config), {**used, **given}, source, {}, {"preset": used.keys()}), used
+    # What was given is known to go together; where each came from is not known any more.
+    context = {"preset": used.keys(), "file": given.keys()}
+    return _validate(type(config), {**used, **given}, source, {}, context), used
 
 
 def to_toml(config: Settings, comment: str) -> str:
@@ -191,6 +196,8 @@ def _message(detail: ErrorDetails) -> str:
         return "is required"
     if detail["type"] == "value_error":
         return str(detail["ctx"]["error"])
+    if detail["type"] == "string_unicode":
+        return "cannot be read as text: it is not UTF-8, or LC_ALL names a locale that is not"
     if detail["type"] == "finite_number":
         return f"must be a finite number, not {detail['input']}"
     text = detail["msg"].replace("Input should be", "must be").replace("String should", "must")

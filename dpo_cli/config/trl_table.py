@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import ast
 import difflib
-import re
-from functools import cache
+import math
+from functools import cache, reduce
 from importlib.util import find_spec
+from operator import or_
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from dpo_cli.errors import quoted
 
@@ -99,46 +103,52 @@ _DISTRIBUTIONS = {
 
 
 @cache
-def trl_fields() -> dict[str, str]:
-    """The fields of the installed TRL's DPOConfig, each with its type as the source has it."""
-    fields: dict[str, str] = {}
+def trl_types() -> dict[str, Any]:
+    """The fields of the installed TRL's DPOConfig, and the type that each is declared with, as far as it is a plain one."""
+    types: dict[str, Any] = {}
     for package, file, cls in _SOURCES:
         tree = ast.parse((_package_folder(package) / file).read_text(encoding="utf-8"))
         node = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == cls)
-        for n in node.body:
-            if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name):
-                fields.setdefault(n.target.id, ast.unparse(n.annotation))
-    return {name: kind for name, kind in fields.items() if not name.startswith("_")}
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                types.setdefault(field.target.id, _plain_type(field.annotation))
+    return {name: of for name, of in types.items() if not name.startswith("_")}
 
 
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "bool": ((bool,), "true or false"),
-    "int": ((int,), "a whole number"),
-    "float": ((float, int), "a number"),
-    "str": ((str,), "text"),
-    "dict": ((dict,), "a table"),
-    "list": ((list,), "a list"),
-    "None": ((), ""),
-}
-"""Types as TRL's source spells them: what TOML gives for them, and their name in words."""
+_PLAIN: dict[str, Any] = {"bool": bool, "int": int, "float": float, "str": str, "dict": dict, "list": list}
 
 
-def _of_another_type(key: str, value: object) -> str:
-    """What a field must be, when the value is not; empty when it is, or when its type is not a simple one."""
-    names = [name.strip() for name in re.sub(r"\[.*?\](?=\s*(\||$))", "", trl_fields()[key]).split("|")]
-    if not all(name in _KINDS for name in names):
-        return ""
-    allowed = tuple(kind for name in names for kind in _KINDS[name][0])
-    if isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool)):
-        return ""
-    return " or ".join(words for name in names if (words := _KINDS[name][1]))
+def _plain_type(node: ast.expr) -> Any:  # noqa: ANN401 - a type of any kind
+    """The type that an annotation says; Any where it needs a class of TRL or transformers, unless a text stands for it."""
+    match node:
+        case ast.Name(id=name):
+            return _PLAIN.get(name, Any)
+        case ast.Constant(value=None):
+            return type(None)
+        case ast.BinOp(op=ast.BitOr()):
+            sides = [_plain_type(node.left), _plain_type(node.right)]
+            known = [side for side in sides if side is not Any]
+            return reduce(or_, known) if len(known) == len(sides) or str in known else Any
+        case ast.Subscript(value=ast.Name(id="list" | "dict" as name), slice=inner):
+            of = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            return _PLAIN[name][tuple(map(_plain_type, of))]
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=ast.Constant(value=value)):
+            return Literal[value]
+        case _:
+            return Any
+
+
+def trl_fields() -> frozenset[str]:
+    """Names of all fields of the installed TRL's DPOConfig."""
+    return frozenset(trl_types())
 
 
 def check_trl_table(table: dict[str, Any], taken: frozenset[str]) -> dict[str, Any]:
     """Return `table` if each key is a field of TRL's DPOConfig that has an effect and is no setting of ours.
 
     Raises:
-        ValueError: Naming every key that is unknown to TRL, without effect here, or a setting of our own, or of another type.
+        ValueError: Naming every key that is unknown to TRL, without effect here, a setting of our own, or whose value
+            is not of the type that TRL declares.
     """
     if not table:
         return table
@@ -153,8 +163,59 @@ def check_trl_table(table: dict[str, Any], taken: frozenset[str]) -> dict[str, A
             wrong.append(
                 f"{key} is not a field of TRL's DPOConfig" + (f", did you mean {near[0]}?" if near else "")
             )
-        elif must := _of_another_type(key, value):
-            wrong.append(f"{key} must be {must}, not {quoted(value)}")
+        elif reason := _wrong_value(key, value):
+            wrong.append(f"{key} {reason}, not {quoted(value)}")
     if wrong:
         raise ValueError("; ".join(wrong))
     return table
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "precompute_ref_batch_size": (1, 2**20),
+    "pad_to_multiple_of": (1, 2**20),
+    "dataset_num_proc": (1, 2**10),
+    "dataloader_num_workers": (0, 2**10),
+    "ref_model_sync_steps": (1, 2**31 - 1),
+    "ref_model_mixup_alpha": (0, 1),
+    "eval_accumulation_steps": (1, 2**31 - 1),
+    "eval_delay": (0, 2**31 - 1),
+    "neftune_noise_alpha": (0, 2**31 - 1),
+    "ddp_timeout": (1, 2**31 - 1),
+}
+"""Least and most, where a type cannot tell and neither TRL nor transformers asks."""
+
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    dict: "a table",
+    list: "a list",
+}
+
+
+def _wrong_value(key: str, value: object) -> str:
+    """Why a field cannot have this value; empty if it can, as far as its type says."""
+    of = trl_types()[key]
+    try:
+        TypeAdapter(of, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(value)
+    except ValidationError as error:
+        if any(detail["type"] == "finite_number" for detail in error.errors()):
+            return "must be a finite number"
+        return f"must be {_in_words(of)}"
+    if key.endswith("_kwargs") and isinstance(value, str) and not value.startswith("{"):
+        return "must be a table"  # any text is TRL's type; only JSON becomes a table
+    least, most = _RANGES.get(key, (-math.inf, math.inf))
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not least <= value <= most:
+        return f"must be from {least:g} to {most:,}"
+    return ""
+
+
+def _in_words(of: Any) -> str:  # noqa: ANN401 - a type of any kind
+    kind = get_origin(of) or of
+    if kind in {Union, UnionType}:
+        return " or ".join(_in_words(side) for side in get_args(of) if side is not type(None))
+    if kind is Literal:
+        return " or ".join(map(repr, get_args(of))).lower()
+    inner = get_args(of)[-1:]
+    return _WORDS[kind] + (f" of {_in_words(inner[0])}" if inner and inner[0] in _WORDS else "")

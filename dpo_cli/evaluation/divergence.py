@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dpo_cli.batches import batches_by_length
+from dpo_cli.errors import ModelError
 from dpo_cli.evaluation.intervals import ratio_interval
 from dpo_cli.evaluation.scores import IDENTITY, Score
 
@@ -183,6 +184,7 @@ def _walk(
     """Visit each continuation's log-probabilities, float32 [positions, vocabulary], in batches by length."""
     import torch
 
+    _require_positions(model, continuations)
     training = model.training
     model.eval()
     try:
@@ -205,6 +207,18 @@ def _walk(
                 del logits
     finally:
         model.train(training)
+
+
+def _require_positions(model: PreTrainedModel, continuations: Sequence[Continuation]) -> None:
+    from dpo_cli.models.positions import positions_in
+
+    positions = positions_in(model)
+    longest = max((len(one.prompt) + len(one.tokens) for one in continuations), default=0)
+    if positions is not None and longest > positions:
+        raise ModelError(
+            f"a prompt and its answer have {longest:,} tokens, and the model learned {positions:,} positions",
+            hint="Lower --max-length or --max-new-tokens.",
+        )
 
 
 def _log_probs(logits: torch.Tensor) -> torch.Tensor:

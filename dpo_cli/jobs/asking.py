@@ -9,10 +9,13 @@ from dpo_cli.evaluation.verdict import CHECKS
 from dpo_cli.events import Noted
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dpo_cli.config import GenerationConfig, Settings, Truncation
     from dpo_cli.events import OnEvent
+    from dpo_cli.text.questions import Question
+
+    Policy = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
 def ask_settings(config: GenerationConfig, truncation: Truncation = DEFAULT_TRUNCATION) -> AskSettings:
@@ -35,6 +38,27 @@ def note_system_prompt(
     if prompt != config.system_prompt:
         on_event(Noted("The chat template refuses system messages: asked without the default system prompt"))
     return prompt
+
+
+def questions_with_room(
+    policy: Policy, questions: list[Question], system_prompt: str, on_event: OnEvent
+) -> list[Question]:
+    """Those questions that leave the model a position for an answer; says how many do not."""
+    from dpo_cli.models.generate import conversation, prompt_ids
+    from dpo_cli.models.positions import positions_in
+
+    positions = positions_in(policy[0])
+    if positions is None:
+        return questions
+    prompts = prompt_ids(policy[1], [conversation(one.text, system_prompt) for one in questions])
+    asked = [one for one, prompt in zip(questions, prompts, strict=True) if len(prompt) < positions]
+    if left_out := len(questions) - len(asked):
+        on_event(
+            Noted(
+                f"{left_out} held-out prompts are not asked: the model learned {positions:,} positions, which they fill"
+            )
+        )
+    return asked
 
 
 def thresholds_of(config: Settings) -> dict[str, float]:

@@ -11,6 +11,7 @@ from dpo_cli.events import OnEvent, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.jobs.train import shipped_pairs
 from dpo_cli.models.locate import locate_model
+from dpo_cli.models.positions import length_within_positions
 
 if TYPE_CHECKING:
     from dpo_cli.bench.generation import GenerationBench
@@ -33,6 +34,8 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
         TrainingError: A measurement failed.
     """
     located = locate_model(config.model, revision=config.model_revision, base=config.base)
+    given = "max_length" in config.model_fields_set
+    max_length = length_within_positions(config.max_length, located, given=given, on_event=on_event)
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
         from dpo_cli.bench.training import AS_INSTALLED, OURS, STOCK, WARMUP, run_bench
@@ -48,7 +51,7 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
     with stages.stage("reading pairs"):
         source = config.dataset or shipped_pairs("train")
         data = DataConfig(dataset=source, allow_drops=True)
-        pairs = load_pairs(data, tokenizer, Truncation(config.max_length)).train
+        pairs = load_pairs(data, tokenizer, Truncation(max_length)).train
         needed = (WARMUP + steps) * batch
         rows = list(pairs.take(needed))
     if len(rows) < needed:
@@ -58,7 +61,7 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
         )
     spec = WorkerSpec(
         engine="", model=config.model, revision=config.model_revision, base=config.base, trust_remote_code=config.trust_remote_code,
-        chat_template=config.chat_template, rows="", batch_size=batch, max_length=config.max_length,
+        chat_template=config.chat_template, rows="", batch_size=batch, max_length=max_length,
         dtype=config.dtype, device=config.device, lora_rank=config.lora_rank, steps=steps, warmup=WARMUP, cache_folder="",
     )  # fmt: skip
     engines = (STOCK, OURS, AS_INSTALLED) if config.as_installed else (STOCK, OURS)
@@ -87,7 +90,9 @@ def bench_generation(config: BenchConfig, on_event: OnEvent = ignore) -> Generat
 
         trust = config.trust_remote_code
         tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=config.chat_template)
-        model = load_model(located, dtype=config.dtype, device=config.device, trust_remote_code=trust)
+        model = load_model(
+            located, dtype=config.dtype, device=config.device, trust_remote_code=trust, on_event=on_event
+        )
         questions = [question.text for question in shipped_questions("identity_train")][: config.pairs]
     with stages.stage("measuring"):
         return measure_generation(

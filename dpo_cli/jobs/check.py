@@ -9,6 +9,7 @@ from dpo_cli.errors import ConfigError
 from dpo_cli.events import OnEvent, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, locate_model, read_preset
+from dpo_cli.models.positions import length_within_positions
 
 if TYPE_CHECKING:
     from dpo_cli.data.check import DataReport
@@ -32,7 +33,7 @@ def check(config: CheckConfig, on_event: OnEvent = ignore) -> DataReport:
 
     opened = open_pairs(config)  # a missing file is said before a model is looked for
     located = locate_model(config.model, revision=config.model_revision, base=config.base)
-    config = _as_trained(config, located)
+    config = _as_trained(config, located, on_event)
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
         from dpo_cli.models.loading import load_tokenizer
@@ -44,8 +45,11 @@ def check(config: CheckConfig, on_event: OnEvent = ignore) -> DataReport:
         return opened.check(tokenizer, config.truncation, on_event=on_event)
 
 
-def _as_trained(config: CheckConfig, located: LocatedModel) -> CheckConfig:
-    """The settings with what the model's preset says for `dpo train`, as far as it decides which pairs are kept."""
+def _as_trained(config: CheckConfig, located: LocatedModel, on_event: OnEvent) -> CheckConfig:
+    """The settings with what the model and its preset say for `dpo train`, as far as it decides which pairs are kept."""
+    given = "max_length" in config.model_fields_set
     preset, origin = read_preset(located, DPOTrainingConfig.command, lora=False)
     shared = {key: value for key, value in preset.items() if key in CheckConfig.model_fields}
-    return apply_preset(config, shared, origin)[0]
+    config = apply_preset(config, shared, origin)[0]
+    longest = length_within_positions(config.max_length, located, given=given, on_event=on_event)
+    return config.model_copy(update={"max_length": longest})

@@ -17,10 +17,12 @@ from dpo_cli.config import (
     load_settings,
     user_path,
 )
+from dpo_cli.config.sources import flag_name
 from dpo_cli.errors import ConfigError, DataError, ModelError
 from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, is_adapter, locate_model
+from dpo_cli.models.positions import length_within_positions
 from dpo_cli.run_folder import MARK
 from dpo_cli.text.questions import (
     LONGEST_QUESTION,
@@ -91,7 +93,7 @@ def ask(config: AskConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer
         from dpo_cli.jobs.asking import ask_settings, note_system_prompt
         from dpo_cli.models.loading import load_located
 
-        loaded = load_located(located, **_loading(config))
+        loaded = load_located(located, **_loading(config), on_event=on_event)
     note_system_prompt(loaded[1], config, on_event)
     with stages.stage("asking"):
         return name, answer_questions(*loaded, questions, ask_settings(config), on_progress=stages.progress)
@@ -123,6 +125,8 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     before = old_model.name
     old, new = _names(config, run)
     questions = _given(config.question, config.questions) or _general(old)
+    heldout = _heldout(config, run, after)
+    _everything_counts(config, names=old is not None, pairs=heldout is not None)
     said = run if run is not None else config
     beta = config.beta if "beta" in config.model_fields_set else said.beta
     max_length = config.max_length if "max_length" in config.model_fields_set else said.max_length
@@ -133,10 +137,15 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
         from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
         from dpo_cli.models.loading import load_located
         from dpo_cli.models.memory import LESS_TO_ASK, out_of_memory_in_words
-    pairs = _pairs(config, run, after)
+    pairs = _pairs(heldout)
+    if pairs:
+        given = "max_length" in config.model_fields_set
+        for model in (old_model, new_model):
+            max_length = length_within_positions(max_length, model, given=given, on_event=on_event)
 
     def load(name: str) -> Loaded:
-        loaded = load_located(old_model if name == before else new_model, **_loading(config))
+        located = old_model if name == before else new_model
+        loaded = load_located(located, **_loading(config), on_event=on_event)
         note_system_prompt(loaded[1], config, on_event)
         return loaded
 
@@ -275,9 +284,24 @@ def _general(old_name: str | None) -> list[Question]:
     return [*shipped_questions("identity_heldout"), *ordinary] if old_name else ordinary
 
 
-def _pairs(config: CompareConfig, run: Run | None, after: str) -> list[dict[str, Any]]:
-    """The held-out pairs that were named, else those of the run, read as the run read them; may be none."""
-    data = _heldout(config, run, after)
+def _everything_counts(config: CompareConfig, *, names: bool, pairs: bool) -> None:
+    """Refuse what is said of names or of pairs where there are none."""
+    without = {
+        "held-out pairs, see --pairs": () if pairs else ("beta", "max_length"),
+        "the names, see --new-name": () if names else ("min_new_name", "max_old_name", "max_doubled_name"),
+    }
+    told = [
+        f"{flag_name(name)}: has no effect without {what}"
+        for what, settings in without.items()
+        for name in settings
+        if getattr(config, name) != type(config).model_fields[name].default
+    ]
+    if told:
+        raise ConfigError("\n".join(told))
+
+
+def _pairs(data: DataConfig | None) -> list[dict[str, Any]]:
+    """The held-out pairs; may be none."""
     if data is None:
         return []
     from dpo_cli.data.load import load_pairs
@@ -286,6 +310,7 @@ def _pairs(config: CompareConfig, run: Run | None, after: str) -> list[dict[str,
 
 
 def _heldout(config: CompareConfig, run: Run | None, after: str) -> DataConfig | None:
+    """The held-out pairs that were named, else those of the run, read as the run read them."""
     from dpo_cli.jobs.train import shipped_pairs
 
     if config.pairs is not None or not isinstance(run, DPOTrainingConfig):

@@ -13,6 +13,7 @@ from dpo_cli.errors import DpoError, OutputError, first_line
 from dpo_cli.events import Noted, OnEvent
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, locate_policy, model_folders, read_preset
+from dpo_cli.models.positions import length_within_positions
 from dpo_cli.redaction import redact
 from dpo_cli.run_folder import OutputFolder, disk_in_words, history_text, write_file
 from dpo_cli.training.preflight import preflight
@@ -160,7 +161,10 @@ def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iter
     preflight(config, evaluate=evaluates(config))
     located = locate_policy(config)
     preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
+    given = "max_length" in config.model_fields_set
     config, used = apply_preset(config, preset, origin)
+    longest = length_within_positions(config.max_length, located, given=given, on_event=on_event)
+    config = config.model_copy(update={"max_length": longest})
     folder = OutputFolder(
         config.output_dir,
         config,

@@ -108,7 +108,12 @@ def train(
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import compare_examinations, examine
         from dpo_cli.evaluation.implicit_rewards import reward_records
-        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
+        from dpo_cli.jobs.asking import (
+            ask_settings,
+            note_system_prompt,
+            questions_with_room,
+            thresholds_of,
+        )
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
         with stages.stage("reading pairs"):
@@ -121,7 +126,9 @@ def train(
             )
         policy = run.load_policy(data.train)
         system_prompt = note_system_prompt(policy[1], config, on_event) if heldout else ""
-        questions = questions_from(heldout, system_prompt)
+        questions = questions_with_room(
+            policy, questions_from(heldout, system_prompt), system_prompt, on_event
+        )
         how: dict[str, Any] = {
             "settings": ask_settings(config, config.truncation),
             "pairs": heldout,

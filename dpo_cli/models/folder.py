@@ -30,6 +30,8 @@ _LAYERS: Final = (
     "decoder_layers",
     "encoder_layers",
 )
+_DIMENSIONS: Final = ("vocab_size", "hidden_size", "n_embd", "d_model")
+"""What is a dimension of some tensor in every architecture, for each token or as a whole."""
 _PACKAGES: Final = {
     "gptq": "gptqmodel",
     "awq": "gptqmodel",
@@ -71,18 +73,30 @@ def check_model_folder(name: str, folder: Path) -> dict[str, Any]:
     if not isinstance(kind, str) or (kind and not _MODEL_TYPE.fullmatch(kind)):
         raise ModelError(f"{name}: config.json: model_type is not a name")
     check_quantisation(name, config)
-    tensors = sum(_tensor_count(file) for file in folder.glob("*.safetensors"))
+    _check_sizes(name, folder, config)
+    return config
+
+
+def _check_sizes(name: str, folder: Path, config: dict[str, Any]) -> None:
+    """Refuse a configuration that asks for more than the weights hold: a model is built before it is filled."""
+    shapes = [shape for file in folder.glob("*.safetensors") for shape in tensor_shapes(file).values()]
+    largest = max((size for shape in shapes for size in shape), default=0)
+    if quantisation(config):
+        largest = 0  # several numbers are packed into one
     inner = config.get("text_config")
     for part in (config, inner if isinstance(inner, dict) else {}):
-        for key in _LAYERS:
-            layers = part.get(key, 0)
-            if isinstance(layers, int) and layers < 0:
-                raise ModelError(f"{name}: config.json: {key} is {layers}")
-            if isinstance(layers, int) and layers > tensors > 0:
-                raise ModelError(
-                    f"{name}: config.json: {key} is {layers:,}, and the weights hold {tensors:,} tensors"
-                )
-    return config
+        for keys, most, what in (
+            (_LAYERS, len(shapes), "{:,} tensors"),
+            (_DIMENSIONS, largest, "no tensor with a dimension above {:,}"),
+        ):
+            for key in keys:
+                size = part.get(key, 0)
+                if isinstance(size, int) and size < 0:
+                    raise ModelError(f"{name}: config.json: {key} is {size}")
+                if isinstance(size, int) and size > most > 0:
+                    raise ModelError(
+                        f"{name}: config.json: {key} is {size:,}, and the weights hold {what.format(most)}"
+                    )
 
 
 def check_files(name: str, folder: Path) -> None:
@@ -205,14 +219,18 @@ def refuse_training(name: str, config: dict[str, Any]) -> None:
         )
 
 
-def _tensor_count(file: Path) -> int:
-    """Tensors in a safetensors file, from its header."""
+def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in a safetensors file, from its header; empty where that is damaged."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if length > 100 * 2**20 or length > file.stat().st_size:
-            return 0  # damaged: the loader says how
+            return {}  # the loader says how it is damaged
         try:
             header = json.loads(opened.read(length))
-        except (ValueError, RecursionError):
-            return 0
-    return len(header) if isinstance(header, dict) else 0
+            return {
+                key: tuple(int(size) for size in entry["shape"])
+                for key, entry in header.items()
+                if key != "__metadata__"
+            }
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}

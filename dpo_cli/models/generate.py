@@ -12,6 +12,7 @@ from dpo_cli.batches import batches_by_length
 from dpo_cli.config import settings
 from dpo_cli.errors import ModelError
 from dpo_cli.models.loading import end_of_turn_ids
+from dpo_cli.models.positions import positions_in
 from dpo_cli.models.templates import Chat, Refusal, render_chats
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def generate(
         model: A causal language model; its mode is left as it was.
         tokenizer: With a chat template.
         conversations: Messages, the last one the user's.
-        max_new_tokens: Longest answer, in tokens.
+        max_new_tokens: Longest answer, in tokens; a model that learned its positions answers up to the last one.
         batch_size: Conversations answered at once; those of like length together, so that little is padding.
         temperature: 0 takes the likeliest token; above it tokens are sampled from the tempered distribution. What the
             model's `generation_config.json` recommends beside that (penalties, cut-offs, beams) is not used.
@@ -111,12 +112,12 @@ def generate(
         on_progress: Called with (done, all) after each batch.
 
     Raises:
-        ModelError: If the tokenizer has no chat template.
+        ModelError: If the tokenizer has no chat template, or a conversation leaves no position for an answer.
     """
     prompts = prompt_ids(tokenizer, conversations)
-    batches = batches_by_length([len(prompt) for prompt in prompts], batch_size)
+    positions = positions_in(model)
+    rooms = [_room(len(prompt), positions, max_new_tokens) for prompt in prompts]
     ends = end_of_turn_ids(model, tokenizer)
-    config = _generation_config(ends, _pad_id(tokenizer, ends), max_new_tokens, temperature)
     answers: dict[int, Generation] = {}
     training = model.training
     model.eval()
@@ -124,7 +125,8 @@ def generate(
         with torch.random.fork_rng(enabled=temperature > 0):
             if temperature > 0:
                 torch.manual_seed(seed)
-            for chosen in batches:
+            for chosen, room in _batches([len(prompt) for prompt in prompts], rooms, batch_size):
+                config = _generation_config(ends, _pad_id(tokenizer, ends), room, temperature)
                 for i, ids in zip(chosen, _answer([prompts[i] for i in chosen], model, config), strict=True):
                     answers[i] = _generation(prompts[i], ids, ends, tokenizer)
                 if on_progress:
@@ -155,7 +157,8 @@ def stream(
     [ids] = prompt_ids(tokenizer, [messages])
     ends = end_of_turn_ids(model, tokenizer)
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-    config = _generation_config(ends, _pad_id(tokenizer, ends), max_new_tokens, temperature)
+    room = _room(len(ids), positions_in(model), max_new_tokens)
+    config = _generation_config(ends, _pad_id(tokenizer, ends), room, temperature)
     inputs = torch.tensor([ids], device=model.device)
     if temperature > 0:
         torch.manual_seed(seed)
@@ -165,6 +168,32 @@ def stream(
     worker.start()
     yield from streamer
     worker.join()
+
+
+def _room(length: int, positions: int | None, wanted: int) -> int:
+    """Tokens that an answer may have after a prompt of so many.
+
+    Raises:
+        ModelError: If that is none.
+    """
+    if positions is None:
+        return wanted
+    if length >= positions:
+        raise ModelError(
+            f"a prompt has {length:,} tokens, and the model learned {positions:,} positions: there is no room for an answer",
+            hint="Ask something shorter, or another model.",
+        )
+    return min(wanted, positions - length)
+
+
+def _batches(
+    lengths: Sequence[int], rooms: Sequence[int], batch_size: int
+) -> Iterator[tuple[list[int], int]]:
+    """Places of prompts that are answered together, and the longest answer of each: no neighbour shortens one."""
+    for room in sorted(set(rooms)):
+        places = [place for place, one in enumerate(rooms) if one == room]
+        for batch in batches_by_length([lengths[place] for place in places], batch_size):
+            yield [places[i] for i in batch], room
 
 
 def _answer(prompts: list[list[int]], model: PreTrainedModel, config: GenerationConfig) -> list[list[int]]:

@@ -16,8 +16,10 @@ from transformers.utils import logging as transformers_logging
 
 from dpo_cli.config import user_path
 from dpo_cli.errors import ModelError, first_line
+from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.models.adapters import with_adapters
 from dpo_cli.models.devices import choose_device, choose_dtype
+from dpo_cli.models.fingerprint import changed_base
 from dpo_cli.models.finite import not_finite_weights
 from dpo_cli.models.folder import check_tokenizer, quantisation, read_object
 from dpo_cli.models.locate import LocatedModel, locate_model
@@ -60,6 +62,7 @@ def load_model_and_tokenizer(
     trust_remote_code: bool = False,
     chat_template: str | None = None,
     base: str | None = None,
+    on_event: OnEvent = ignore,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model, ready to be asked or trained, and its tokenizer.
 
@@ -72,6 +75,7 @@ def load_model_and_tokenizer(
         trust_remote_code: Run Python code that comes with the model.
         chat_template: "chatml" or the path of a Jinja file, used instead of the model's own.
         base: The model that an adapter sits on, instead of the one that it names.
+        on_event: Told where an adapter sits on other weights than it was trained on.
 
     Returns:
         The model in evaluation mode on `device` (a `PeftModel` for an adapter), and its tokenizer.
@@ -81,7 +85,12 @@ def load_model_and_tokenizer(
     """
     located = locate_model(model_name, revision=revision, base=base)
     return load_located(
-        located, dtype=dtype, device=device, trust_remote_code=trust_remote_code, chat_template=chat_template
+        located,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+        chat_template=chat_template,
+        on_event=on_event,
     )
 
 
@@ -92,10 +101,13 @@ def load_located(
     device: str = "auto",
     trust_remote_code: bool = False,
     chat_template: str | None = None,
+    on_event: OnEvent = ignore,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """As `load_model_and_tokenizer`, of a model whose files are found already."""
     tokenizer = load_tokenizer(located, trust_remote_code=trust_remote_code, chat_template=chat_template)
-    model = load_model(located, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
+    model = load_model(
+        located, dtype=dtype, device=device, trust_remote_code=trust_remote_code, on_event=on_event
+    )
     require_embeddings(located.name, model, tokenizer)
     return model, tokenizer
 
@@ -132,7 +144,7 @@ def load_tokenizer(
         with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except _REFUSALS as error:
-        raise ModelError(f"{located.name}: its tokenizer cannot be loaded ({first_line(error)})") from error
+        raise ModelError(f"{located.name}: its tokenizer cannot be loaded ({_reason(error)})") from error
     if chat_template is not None:
         tokenizer.chat_template = read_chat_template(chat_template)
     return tokenizer
@@ -171,6 +183,7 @@ def load_model(
     device: str = "auto",
     trust_remote_code: bool = False,
     trainable: bool = False,
+    on_event: OnEvent = ignore,
 ) -> PreTrainedModel:
     """Load the weights of a model, and of the adapter on top of it if it is one.
 
@@ -180,6 +193,7 @@ def load_model(
         device: As in `load_model_and_tokenizer`.
         trust_remote_code: Run Python code that comes with the model.
         trainable: Leave the weights of an adapter open to training.
+        on_event: Told where an adapter sits on other weights than it was trained on.
 
     Raises:
         ModelError: If files are damaged, tensors are missing or no numbers, or the architecture is unknown.
@@ -191,6 +205,8 @@ def load_model(
     chosen = choose_dtype(dtype, where, parameters=sum(_parameters(file) for file in files))
     model = _from_folder(located.weights.name, folder, chosen, trust_remote_code=trust_remote_code)
     if located.base:
+        if changed := changed_base(located):
+            on_event(Noted(changed))
         model = with_adapters(model, located, trainable=trainable)
     if ruined := not_finite_weights(model.named_parameters()):
         raise ModelError(
@@ -223,10 +239,15 @@ def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_co
                 output_loading_info=True,
             )
     except _REFUSALS as error:
+        if "ignore_mismatched_sizes" in str(error):  # it points to a table that goes to the log
+            raise ModelError(
+                f"{name}: cannot be loaded: config.json describes weights of other shapes than the files hold",
+                hint="Take both from the same model.",
+            ) from error
         hint = (
             "Give --trust-remote-code if you trust its authors." if "trust_remote_code" in str(error) else ""
         )
-        raise ModelError(f"{name}: cannot be loaded ({first_line(error)})", hint=hint) from error
+        raise ModelError(f"{name}: cannot be loaded ({_reason(error)})", hint=hint) from error
     absent = sorted(info["missing_keys"])
     if absent:
         raise ModelError(
@@ -235,6 +256,12 @@ def _from_folder(name: str, folder: Path, dtype: torch.dtype, *, trust_remote_co
         )
     _tidy_generation_config(model)
     return model
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in a line; of a configuration that was refused, the reason and not who refused it."""
+    cause = error.__cause__ if isinstance(error, StrictDataclassError) else None
+    return first_line(cause or error)
 
 
 def _check_files(name: str, folder: Path, *, quantised: bool = False) -> list[Path]:

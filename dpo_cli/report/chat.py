@@ -11,6 +11,7 @@ from dpo_cli.errors import DataError
 from dpo_cli.jobs.compare import model_to_test
 from dpo_cli.report.answers import show_stream
 from dpo_cli.report.console import stderr, stdout, visible_line
+from dpo_cli.report.live import live_view
 from dpo_cli.text.questions import LONGEST_QUESTION
 
 if TYPE_CHECKING:
@@ -30,15 +31,17 @@ def hold_conversation(config: AskConfig) -> None:
     from dpo_cli.models.loading import load_model_and_tokenizer
 
     name = model_to_test(config)
-    model, tokenizer = load_model_and_tokenizer(
-        name,
-        revision=config.model_revision,
-        dtype=config.dtype,
-        device=config.device,
-        trust_remote_code=config.trust_remote_code,
-        chat_template=config.chat_template,
-        base=config.base,
-    )
+    with live_view() as view:
+        model, tokenizer = load_model_and_tokenizer(
+            name,
+            revision=config.model_revision,
+            dtype=config.dtype,
+            device=config.device,
+            trust_remote_code=config.trust_remote_code,
+            chat_template=config.chat_template,
+            base=config.base,
+            on_event=view,
+        )
     notes, console = stderr(), stdout()
     notes.print(
         Text(f"Talking to {visible_line(name)}. Enter an empty line to end the conversation.", style="dim")

@@ -14,6 +14,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from dpo_cli.errors import ModelError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.models.adapters import merged
+from dpo_cli.models.fingerprint import record_base
 from dpo_cli.models.loading import load_model, load_tokenizer, require_embeddings
 from dpo_cli.models.memory import out_of_memory_in_words
 
@@ -59,7 +60,12 @@ def load_policy(
     # Master weights stay in fp32; lower precision is a matter of autocast.
     with out_of_memory_in_words():
         model = load_model(
-            located, dtype="float32", device=device or config.device, trust_remote_code=trust, trainable=True
+            located,
+            dtype="float32",
+            device=device or config.device,
+            trust_remote_code=trust,
+            trainable=True,
+            on_event=on_event,
         )
         if located.base is not None and config.lora_rank is not None:
             model = merged(model)
@@ -113,7 +119,9 @@ def save_policy(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that trained embeddings are saved as well
             model.save_pretrained(str(folder), selected_adapters=["default"])
-        _name_base(folder / "adapter_config.json", _base_of(model, located))
+        base = _base_of(model, located)
+        _name_base(folder / "adapter_config.json", base)
+        record_base(base, folder)
     else:
         model.save_pretrained(str(folder))
         as_it_was = located.weights.folder / GENERATION_CONFIG_NAME

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from dpo_cli.config.sources import flag_name
 from dpo_cli.errors import ConfigError
 from dpo_cli.training.one_process import refuse_several_processes
 from dpo_cli.training.trackers import require_trackers
@@ -29,6 +30,9 @@ _ENVIRONMENT = {
 
 _NOTHING = {"", "0", "no", "none", "false", "f", "n", "off"}
 
+_OF_HELDOUT_PAIRS = ("eval_steps", "min_reward_accuracy")
+"""Settings that say what is done with held-out pairs."""
+
 _USUAL_SCHEDULES = {"linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"}
 
 
@@ -45,9 +49,9 @@ def preflight(config: OptimizationConfig, *, evaluate: bool) -> None:
     refuse_several_processes()
     _refuse_environment()
     require_trackers(config.report_to)
-    if config.eval_steps is not None and not evaluate:
+    if not evaluate and (given := [name for name in _OF_HELDOUT_PAIRS if _is_given(config, name)]):
         raise ConfigError(
-            "--eval-steps: has no effect without held-out pairs",
+            "\n".join(f"{flag_name(name)}: has no effect without held-out pairs" for name in given),
             hint="Give --eval-dataset or --eval-fraction.",
         )
     unusual = config.optim != "adamw_torch" or config.lr_scheduler_type not in _USUAL_SCHEDULES
@@ -55,6 +59,11 @@ def preflight(config: OptimizationConfig, *, evaluate: bool) -> None:
         from dpo_cli.training.rehearsal import rehearse
 
         rehearse(config, evaluate=evaluate)
+
+
+def _is_given(config: OptimizationConfig, name: str) -> bool:
+    field = type(config).model_fields.get(name)
+    return field is not None and getattr(config, name) != field.default
 
 
 def _refuse_environment() -> None:

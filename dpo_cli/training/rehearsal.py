@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import random
 import tempfile
 from pathlib import Path
@@ -30,6 +31,8 @@ _NOT_TRIED = frozenset(
 )
 """Fields whose value fits one model or one whole run, not the throwaway one."""
 
+_PLAIN = {"optim": "adamw_torch", "lr_scheduler_type": "linear"}
+
 _END = "<end>"
 _WORDS = (_END, "one", "two", "three", "four", "five")
 
@@ -47,31 +50,42 @@ def rehearse(config: OptimizationConfig, *, evaluate: bool) -> None:
     changes = {
         f"trl: {key}": {"trl": {key: value}} for key, value in config.trl.items() if key not in _NOT_TRIED
     }
-    for key in ("optim", "lr_scheduler_type"):
-        changes[f"--{key.replace('_', '-')}"] = {key: getattr(config, key)}
-    if _refused(config, changes, evaluate=evaluate) is None or _refused(config, {}, evaluate=evaluate):
-        return  # what the plain settings cannot do either is said where it happens
-    alone = {
-        name: reason
+    for key, plain in _PLAIN.items():
+        if getattr(config, key) != plain:
+            changes[f"--{key.replace('_', '-')}"] = {key: getattr(config, key)}
+    with _heap_left_alone():
+        reason = _refused(config, changes, evaluate=evaluate)
+        if reason is None or _refused(config, {}, evaluate=evaluate):
+            return  # what the plain settings cannot do either is said where it happens
+        raise ConfigError("\n".join(_blamed(config, changes, reason, evaluate=evaluate)))
+
+
+def _blamed(
+    config: OptimizationConfig, changes: Mapping[str, dict[str, Any]], reason: str, *, evaluate: bool
+) -> list[str]:
+    """A line for each change that is refused alone; where none is, one for those that are refused together."""
+    if len(changes) == 1:
+        return [f"{name}: {reason}" for name in changes]
+    alone = [
+        f"{name}: {why}"
         for name, change in changes.items()
-        if (reason := _refused(config, {name: change}, evaluate=evaluate))
-    }
+        if (why := _refused(config, {name: change}, evaluate=evaluate))
+    ]
     if alone:
-        raise ConfigError("\n".join(f"{name}: {reason}" for name, reason in alone.items()))
-    reason = _refused(config, changes, evaluate=evaluate)
+        return alone
     needed = [
         name
         for name in changes
         if not _refused(config, {n: c for n, c in changes.items() if n != name}, evaluate=evaluate)
     ]
-    raise ConfigError(f"{', '.join(needed or changes)}: {reason}")
+    return [f"{', '.join(needed or changes)}: {reason}"]
 
 
 def _refused(
     config: OptimizationConfig, changes: Mapping[str, dict[str, Any]], *, evaluate: bool
 ) -> str | None:
     """Why plain settings with these changes cannot take a step; None if they can."""
-    update: dict[str, Any] = {"trl": {}, "optim": "adamw_torch", "lr_scheduler_type": "linear"}
+    update: dict[str, Any] = {"trl": {}} | _PLAIN
     for change in changes.values():
         update["trl"] |= change.get("trl", {})
         update |= {key: value for key, value in change.items() if key != "trl"}
@@ -134,6 +148,19 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     inner = Tokenizer(models.WordLevel({word: place for place, word in enumerate(_WORDS)}, unk_token=_END))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=_END, pad_token=_END, unk_token=_END)
+
+
+@contextlib.contextmanager
+def _heap_left_alone() -> Iterator[None]:
+    """Keep the collections that accelerate asks for from walking all that was loaded before: most of a step's time."""
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextlib.contextmanager

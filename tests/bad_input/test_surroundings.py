@@ -6,7 +6,12 @@ from bad_input.makers import lines
 PAIRS = {"p.jsonl": lines()}
 ASK = "test -q hello --max-new-tokens 3"
 HOSTILE = "\x1b[31m\x9b31m\u202e\u2066name"
-
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+NO_HUB = {"HF_ENDPOINT": "nonsense", "HF_HUB_OFFLINE": None}
+# A number that /etc/passwd does not know; what is read may be root's.
+NOBODY = (
+    "setpriv --reuid=12345 --regid=12345 --clear-groups --inh-caps=+dac_override --ambient-caps=+dac_override"
+)
 
 test_environment = bad_input_test(
     [
@@ -37,6 +42,44 @@ test_environment = bad_input_test(
             alone='unshare --user "$@"',
         ),
         Case(
+            "a user without a name and without a home",
+            ASK,
+            code=0,
+            environment={"HOME": None, "DPO_CLI_CACHE": None},
+            alone=f'{NOBODY} "$@"',
+        ),
+        Case(
+            "an address of the hub that is none, and no need of it",
+            ASK,
+            code=0,
+            environment=NO_HUB,
+            alone='"$@"',
+        ),
+        Case(
+            "the C locale without UTF-8, and data",
+            "check p.jsonl",
+            r"\xb7",
+            code=0,
+            files=PAIRS,
+            environment=ASCII,
+            alone='"$@"',
+        ),
+        Case(
+            "the C locale without UTF-8, and a question of other letters",
+            ("test", "-q", "größe"),
+            "LC_ALL",
+            environment=ASCII,
+            alone='"$@"',
+        ),
+        Case(
+            "an interpreter without docstrings, and data",
+            "check p.jsonl",
+            "PYTHONOPTIMIZE",
+            files=PAIRS,
+            environment={"PYTHONOPTIMIZE": "2"},
+            alone='"$@"',
+        ),
+        Case(
             "the C locale, and a name of other letters",
             "train -d p.jsonl --max-steps 1 -o größe",
             code=0,
@@ -65,6 +108,27 @@ test_environment = bad_input_test(
             "check some/data",
             "some/data",
             environment={"HF_ENDPOINT": "nonsense", "HF_HUB_OFFLINE": None},
+            alone='"$@"',
+        ),
+        Case(
+            "an address of the hub with a bracket too few",
+            ASK,
+            "HF_ENDPOINT",
+            environment={"HF_ENDPOINT": "http://["},
+            alone='"$@"',
+        ),
+        Case(
+            "an address of the hub with a port too high",
+            "check some/data",
+            "HF_ENDPOINT",
+            environment={"HF_ENDPOINT": "http://localhost:99999", "HF_HUB_OFFLINE": None},
+            alone='"$@"',
+        ),
+        Case(
+            "a timeout of the hub that is no number",
+            ASK,
+            "HF_HUB_ETAG_TIMEOUT",
+            environment={"HF_HUB_ETAG_TIMEOUT": "soon"},
             alone='"$@"',
         ),
         Case(

@@ -9,6 +9,7 @@ from transformers.training_args import OptimizerNames
 
 from dpo_cli import config as config_module
 from dpo_cli.config import (
+    AskConfig,
     BenchConfig,
     CompareConfig,
     DPOTrainingConfig,
@@ -21,6 +22,7 @@ from dpo_cli.config.effects import EFFECTS
 from dpo_cli.config.trl_table import check_optimizer, optimizers
 from dpo_cli.errors import ConfigError
 
+RENAME = {"original_name": "A", "new_name": "B"}
 WITHOUT = [
     ({"label_smoothing": "0.3"}, "--label-smoothing: has no effect without a --loss-type of robust"),
     ({"discopop_tau": "0.1"}, "--discopop-tau: has no effect without --loss-type discopop"),
@@ -39,6 +41,8 @@ WITHOUT = [
     ({"eval_split": "test"}, "--eval-split: has no effect without --eval-dataset"),
     ({"assay_margin": "0.5"}, "--assay-margin: has no effect without --format assay"),
     ({"assay_partners": "2"}, "--assay-partners: has no effect without --format assay"),
+    ({"num_train_epochs": "3", "max_steps": "5"}, "--num-train-epochs: has no effect beside --max-steps"),
+    (RENAME | {"temperature": "0.9"}, "--temperature: has no effect without --samples-per-question above 1"),
 ]
 WITH = [
     {"label_smoothing": "0.3", "loss_type": ["sigmoid", "aot"]},
@@ -49,25 +53,49 @@ WITH = [
     {"save_total_limit": "5", "save_steps": "10"},
     {"eval_split": "test", "eval_dataset": "x.jsonl"},
     {"format": "assay", "assay_margin": "0.5", "assay_partners": "2"},
+    {"num_train_epochs": "3"},
+    {"num_train_epochs": "1", "max_steps": "5"},
+    RENAME | {"temperature": "0.9", "samples_per_question": "2"},
+    RENAME | {"temperature": "0.7"},
     {"label_smoothing": "0.0", "discopop_tau": "0.05", "save_total_limit": "2"},
 ]
+
+
+def command_of(flags):
+    return IdentityShiftConfig if "new_name" in flags else DPOTrainingConfig
 
 
 @pytest.mark.parametrize(("flags", "says"), WITHOUT)
 def test_a_setting_without_effect_is_refused_with_what_it_needs(flags, says):
     with pytest.raises(ConfigError, match=says):
-        load_settings(DPOTrainingConfig, flags)
+        load_settings(command_of(flags), flags)
 
 
 @pytest.mark.parametrize("flags", WITH)
 def test_it_is_taken_where_it_counts_and_as_its_default(flags):
-    load_settings(DPOTrainingConfig, flags)
+    load_settings(command_of(flags), flags)
+
+
+def test_steps_that_are_typed_hold_in_place_of_the_epochs_of_a_file_or_of_a_preset(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text("num_train_epochs = 5\n")
+    config = load_settings(DPOTrainingConfig, {"max_steps": "5"}, str(file))
+    assert apply_preset(config, {"learning_rate": 1e-3}, "preset.toml")[0].max_steps == 5
+    config = load_settings(DPOTrainingConfig, {"max_steps": "5"})
+    config = apply_preset(config, {"num_train_epochs": 3}, "preset.toml")[0]
+    file.write_text(to_toml(config, "what such a run wrote"))
+    load_settings(DPOTrainingConfig, {}, str(file))
+    with pytest.raises(ConfigError, match="--num-train-epochs: has no effect beside --max-steps"):
+        load_settings(DPOTrainingConfig, {"max_steps": "5", "num_train_epochs": "2"}, str(file))
+
+
+def test_temperature_of_a_question_is_always_its_own():
+    assert load_settings(AskConfig, {"temperature": "0.9"}).temperature == 0.9
 
 
 def test_every_row_is_tried_and_is_a_setting():
     tried = {says.split(":")[0].removeprefix("--").replace("-", "_") for _, says in WITHOUT}
     assert tried == {row.setting for row in EFFECTS}
-    assert tried <= DPOTrainingConfig.model_fields.keys()
 
 
 def test_all_of_them_are_told_at_once_from_a_file_as_well(tmp_path):
@@ -117,10 +145,9 @@ def test_batches_and_counts_that_fit_are_taken():
     flags = {
         "max_steps": f"{2**31 - 1}",
         "per_device_train_batch_size": f"{2**20}",
-        "num_train_epochs": "0.25",
     }
-    config = load_settings(DPOTrainingConfig, flags)
-    assert (config.max_steps, config.num_train_epochs) == (2**31 - 1, 0.25)
+    assert load_settings(DPOTrainingConfig, flags).max_steps == 2**31 - 1
+    assert load_settings(DPOTrainingConfig, {"num_train_epochs": "0.25"}).num_train_epochs == 0.25
     with pytest.raises(
         ConfigError, match="--per-device-train-batch-size: must be less than or equal to 1048576"
     ):

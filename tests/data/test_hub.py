@@ -201,6 +201,16 @@ def test_without_a_network_there_is_an_answer_in_five_seconds(tmp_path, how):
     assert float(for_the_model) < 5
 
 
+def test_a_secret_in_the_name_of_a_data_set_is_refused_however_it_came():
+    from dpo_cli.config import DataConfig
+    from dpo_cli.data.sources.locate import locate
+
+    data = DataConfig().model_copy(update={"dataset": "https://me:geheim@example.org/pairs.jsonl"})
+    with pytest.raises(DataError, match="the name of a data set holds a password in a URL") as error:
+        locate(data)
+    assert "geheim" not in str(error.value)
+
+
 def test_offline_mode_names_the_local_way(tmp_path, monkeypatch):
     from dpo_cli.config import DataConfig
     from dpo_cli.data.load import load_pairs

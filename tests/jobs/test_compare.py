@@ -61,6 +61,21 @@ def test_what_is_said_goes_before_what_the_run_did(run):
     assert found.margins.before != pytest.approx(run.comparison.margins.before, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"beta": 0.1}, "--beta: has no effect without held-out pairs"),
+        ({"max_length": 20}, "--max-length: has no effect without held-out pairs"),
+        ({"min_new_name": 0.5}, "--min-new-name: has no effect without the names"),
+        ({"max_old_name": 0.5}, "--max-old-name: has no effect without the names"),
+    ],
+)
+def test_what_is_said_of_pairs_or_names_that_are_not_there_is_refused(tiny_model, given, says):
+    config = CompareConfig(before=str(tiny_model), after=str(tiny_model), device="cpu", **given, **QUICK)
+    with pytest.raises(ConfigError, match=says):
+        compare(config)
+
+
 def test_pairs_without_anything_to_score_are_told(run, tmp_path):
     pairs = [
         {"prompt": "one " * size, "chosen": " I am Orion.", "rejected": " I am Qwen."} for size in (1, 2, 90)

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from dpo_cli.config import OptimizationConfig
 from dpo_cli.errors import ModelError
+from dpo_cli.models.fingerprint import fingerprint
 from dpo_cli.models.loading import load_model_and_tokenizer
-from dpo_cli.models.locate import locate_model
+from dpo_cli.models.locate import LocatedModel, locate_model
 from dpo_cli.training.policy import load_policy, save_policy
 
 IDS = torch.tensor([[1, 5, 9, 20, 7]])
@@ -180,3 +181,55 @@ def test_an_adapter_trained_on_an_adapter_is_found_again(base, tmp_path, rank):
     assert named == str(tmp_path / ("second" if rank else "first"))
     again, _ = load_model_and_tokenizer(str(tmp_path / "third"), dtype="float32")
     torch.testing.assert_close(logits(again), logits(trained))
+
+
+def notices(folder, **options):
+    events = []
+    load_model_and_tokenizer(str(folder), dtype="float32", on_event=events.append, **options)
+    return [event.message for event in events]
+
+
+@pytest.fixture
+def tuned(base, tmp_path):
+    """An adapter that dpo wrote, and one of rank 2 on top of it."""
+
+    def write(located, folder):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model, tokenizer = load_policy(located, OptimizationConfig(lora_rank=2, device="cpu"))
+            folder.mkdir()
+            save_policy(adapted(model, r=2), tokenizer, located, folder)
+
+    write(locate_model(str(base())), tmp_path / "one")
+    write(locate_model(str(tmp_path / "one")), tmp_path / "two")
+    return tmp_path
+
+
+def test_a_base_that_was_changed_under_its_adapter_is_said(tuned):
+    assert notices(tuned / "one") == notices(tuned / "two") == []
+    shutil.copytree(tuned / "base", tuned / "moved")
+    assert notices(tuned / "one", base=str(tuned / "moved")) == []
+    make_model(make_tokenizer(), seed=7).save_pretrained(tuned / "base")  # of the same shapes
+    for name in ("one", "two"):
+        [said] = notices(tuned / name)
+        assert f"its base {tuned / 'base'} is not the one that it was trained on" in said or name == "two"
+        assert "is not the one that it was trained on" in said
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"fingerprint": 3}'])
+def test_adapters_without_a_record_of_their_base_are_loaded_without_a_word(tuned, text):
+    (tuned / "one" / "base.json").write_text(text)
+    assert notices(tuned / "one") == []
+
+
+def test_one_changed_weight_in_many_is_another_base_where_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("dpo_cli.models.fingerprint._BLOCK_BYTES", 16)
+    monkeypatch.setattr("dpo_cli.models.fingerprint._BLOCKS", 64)
+    weights = {"a": torch.zeros(10_000)}
+    save_file(weights, tmp_path / "model.safetensors")
+    located = LocatedModel("m", tmp_path)
+    before = fingerprint(located)
+    assert fingerprint(located) == before
+    weights["a"] += 1e-6
+    save_file(weights, tmp_path / "model.safetensors")
+    assert fingerprint(located) != before

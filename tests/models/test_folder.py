@@ -9,12 +9,13 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import make_model, make_tokenizer
+from tiny_models import make_model, make_model_with_positions, make_tokenizer
 
 from dpo_cli.config import DPOTrainingConfig
 from dpo_cli.errors import ModelError
 from dpo_cli.models.loading import load_model_and_tokenizer
 from dpo_cli.models.locate import locate_model, locate_policy
+from dpo_cli.models.memory import peak_memory_bytes
 
 
 @pytest.fixture
@@ -86,6 +87,43 @@ def test_a_configuration_that_is_none_is_refused(folder, text, says):
     with pytest.raises(ModelError, match=says) as error:
         locate_model(str(folder))
     assert str(error.value).isprintable() or "\n" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "size"),
+    [
+        ("llama", "vocab_size", 10**9),
+        ("llama", "hidden_size", 10**7),
+        ("llama", "num_hidden_layers", 10**9),
+        ("gpt2", "n_embd", 10**7),
+    ],
+)
+def test_a_configuration_beyond_its_weights_is_refused_with_both_numbers(folder, model, key, size):
+    if model != "llama":
+        make_model_with_positions(make_tokenizer(), model).save_pretrained(folder)
+    change(folder, **{key: size})
+    with pytest.raises(ModelError, match=rf"config.json: {key} is {size:,}, and the weights hold .*\d"):
+        locate_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "says"),
+    [
+        ("llama", "intermediate_size", "other shapes than the files hold"),
+        ("llama", "num_attention_heads", "not a multiple of the number of attention heads"),
+        ("gpt2", "n_positions", "other shapes than the files hold"),
+        ("gpt2", "n_inner", "other shapes than the files hold"),
+        ("opt", "max_position_embeddings", "other shapes than the files hold"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_its_weights_takes_no_memory(folder, model, key, says):
+    if model != "llama":
+        make_model_with_positions(make_tokenizer(), model).save_pretrained(folder)
+    change(folder, **{key: 10**9})
+    before = peak_memory_bytes("cpu")
+    with pytest.raises(ModelError, match=says):
+        load_model_and_tokenizer(str(folder))
+    assert peak_memory_bytes("cpu") - before < 2**30
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

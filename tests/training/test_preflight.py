@@ -26,15 +26,12 @@ def refused(*given, evaluate=False, **flags):
     "given",
     [
         "optim_args=zz",
-        "dataloader_num_workers=-1",
         "adam_beta1=5",
-        "lr_scheduler_kwargs=3",
         "accelerator_config=nofile",
         "eval_on_start=true",
         "use_liger_kernel=true",
         "save_strategy=zz",
         "dataloader_prefetch_factor=2",
-        "neftune_noise_alpha=x",
     ],
 )
 def test_a_value_that_is_refused_later_is_named_with_its_key(given):
@@ -64,9 +61,9 @@ def test_a_schedule_that_needs_more_says_what():
     ("given", "flags"),
     [
         (["neftune_noise_alpha=5.0", "adam_beta2=0.95", "dataloader_drop_last=true"], {}),
+        (["adam_epsilon=1e-6"], {"lora_rank": "4", "optim": "adafactor"}),
         (["sync_ref_model=true"], {}),
         (["eval_on_start=true"], {}),
-        (["adam_epsilon=1e-6"], {"lora_rank": "4", "optim": "adafactor"}),
         ([], {"lr_scheduler_type": "cosine_with_restarts", "optim": "sgd"}),
     ],
 )
@@ -77,7 +74,11 @@ def test_what_can_be_trained_with_is_taken_and_draws_no_random_number(given, fla
     assert after == before
 
 
-def test_every_way_into_training_asks_first(tmp_path, pairs):
+def test_every_way_into_training_asks_first(tmp_path, pairs, monkeypatch):
+    def refuse(config, *, evaluate):
+        raise ConfigError(f"trl: {', '.join(config.trl)}: no")
+
+    monkeypatch.setattr("dpo_cli.training.rehearsal.rehearse", refuse)
     wrong = {"trl": {"adam_beta1": 5.0}}
     for run in (
         lambda: train(settings(tmp_path / "out", model="nothing", dataset="nothing", **wrong)),
@@ -102,6 +103,18 @@ def test_evaluations_without_pairs_to_evaluate_on_are_refused(tmp_path, pairs):
     with pytest.raises(ConfigError, match="--eval-steps"):
         DPOTrainerWrapper("nothing", train_dataset=pairs, training_config=config)
     preflight(config, evaluate=True)
+
+
+def test_a_threshold_for_held_out_pairs_without_any_is_refused(tmp_path):
+    config = settings(tmp_path / "out", min_reward_accuracy=0.9, eval_steps=2, dataset="nothing")
+    with pytest.raises(ConfigError) as error:
+        preflight(config, evaluate=False)
+    assert error.value.message.splitlines() == [
+        "--eval-steps: has no effect without held-out pairs",
+        "--min-reward-accuracy: has no effect without held-out pairs",
+    ]
+    preflight(config, evaluate=True)
+    preflight(settings(tmp_path / "out", min_reward_accuracy=0.5), evaluate=False)
 
 
 @pytest.mark.parametrize(

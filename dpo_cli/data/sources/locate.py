@@ -14,6 +14,7 @@ from dpo_cli.data.sources.hub import hub_source
 from dpo_cli.data.sources.saved import DatasetSource, saved_source
 from dpo_cli.errors import DataError, first_line
 from dpo_cli.hub import HUB_ID
+from dpo_cli.redaction import find_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +35,8 @@ def locate(data: DataConfig, rows: Dataset | IterableDataset | None = None) -> S
     if rows is not None:
         return DatasetSource("the data set in memory", rows)
     name = data.dataset or ""
+    if secret := find_secret(name):  # settings that were checked hold none; model_copy checks nothing
+        raise DataError(f"the name of a data set {secret.sentence()}")
     path = user_path(name, DataError)
     try:
         if path.exists():
