@@ -25,7 +25,7 @@ def hold_conversation(config: AskConfig) -> None:
 
     Raises:
         ModelError: The model cannot be loaded.
-        DataError: Standard input cannot be read, or is not text.
+        DataError: A line of standard input is too long, or cannot be read.
     """
     from dpo_cli.models.generate import accepted_system_prompt, conversation, stream
     from dpo_cli.models.loading import load_model_and_tokenizer
@@ -64,18 +64,12 @@ def _ask(terminal: bool) -> str | None:
     """A line from standard input; None at its end or when it is empty.
 
     Raises:
-        DataError: The line is too long or not text in its encoding.
+        DataError: The line is too long, or cannot be read.
     """
     try:
         line = input(_PROMPT) if terminal and sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-        line.encode()  # in the C locale Python hands bytes that are no text through, as lone surrogates
     except EOFError:
         return None
-    except UnicodeError:
-        raise DataError(
-            f"--interactive: a line of standard input is not {sys.stdin.encoding.upper()} text",
-            hint="Set the encoding of the terminal, or convert what is piped in.",
-        ) from None
     except OSError as error:
         raise DataError(f"--interactive: standard input cannot be read ({error.strerror})") from None
     if len(line) > LONGEST_QUESTION:

@@ -33,7 +33,7 @@ LONGEST_MESSAGE = 6000
 ACTING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
-_LIBRARY_CACHES = ("torchinductor_root", "torchinductor_nobody", ".config", ".cache")
+_LIBRARY_CACHES = ("torchinductor_root", "torchinductor_nobody", ".config", ".cache", "dpo-cli")
 TEXT_FILES = {".toml", ".json", ".jsonl", ".md", ".html", ".txt", ".csv", ".jinja"}
 
 
@@ -288,7 +288,9 @@ def _about_message(case: Case, stdout: str, stderr: str) -> list[str]:
 
 def _about_files(case: Case, place: Path, before: dict[str, str], after: dict[str, str]) -> list[str]:
     may = tuple(str(place / "work" / name) for name in case.writes)
-    if case.alone:  # torch and matplotlib make caches where they are first imported
+    if (
+        case.alone
+    ):  # torch and matplotlib make caches where they are first imported, dpo one where there is no home
         may += tuple(str(place / "home" / name) for name in _LIBRARY_CACHES)
     if case.code != 2:
         may += (str(place / "home" / "dpo-cache"),)
