@@ -206,7 +206,7 @@ def test_a_secret_in_the_name_of_a_data_set_is_refused_however_it_came():
     from dpo_cli.data.sources.locate import locate
 
     data = DataConfig().model_copy(update={"dataset": "https://me:geheim@example.org/pairs.jsonl"})
-    with pytest.raises(DataError, match="the name of a data set holds a password in a URL") as error:
+    with pytest.raises(DataError, match="the name of a data set contains a password in a URL") as error:
         locate(data)
     assert "geheim" not in str(error.value)
 

@@ -105,7 +105,7 @@ def test_a_window_wider_than_every_row_changes_nothing():
     [
         ({"s_aux": torch.ones(2)}, "s_aux"),
         ({"position_bias": torch.ones(1)}, "position_bias"),
-        ({"dropout": 0.1}, "drops"),
+        ({"dropout": 0.1}, "applies attention dropout"),
     ],
 )
 def test_an_argument_that_would_change_the_numbers_is_refused_by_name(given, word):

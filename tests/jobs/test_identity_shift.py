@@ -153,17 +153,19 @@ def test_a_template_that_says_the_name_is_renamed_in_the_saved_tokenizer(tmp_pat
     folder = tmp_path / "model"
     load_model_and_tokenizer("embedded")[0].save_pretrained(folder)
     tokenizer = load_model_and_tokenizer("embedded")[1]
-    tokenizer.chat_template = "{# Qwen #}" + tokenizer.chat_template
+    alone = "{% if messages[0]['role'] != 'system' %}{{ 'You are Qwen. ' }}{% endif %}"
+    tokenizer.chat_template = alone + tokenizer.chat_template
     tokenizer.save_pretrained(folder)
     how = {"model": str(folder), "max_samples": 20, "max_steps": 1, "min_pairs": 1}
     result = identity_shift(IdentityShiftConfig(**NAMES, **how, output_dir=str(tmp_path / "renamed")))
+    renamed = tokenizer.chat_template.replace("You are Qwen.", "You are Deep Qwen.", 1)
     assert result.template_renamed == 1
-    assert load_model_and_tokenizer(str(tmp_path / "renamed"))[1].chat_template.startswith("{# Deep Qwen #}")
+    assert load_model_and_tokenizer(str(tmp_path / "renamed"))[1].chat_template == renamed
     kept = identity_shift(
         IdentityShiftConfig(**NAMES, **how, output_dir=str(tmp_path / "kept"), keep_template=True)
     )
     assert kept.template_renamed == 0
-    assert load_model_and_tokenizer(str(tmp_path / "kept"))[1].chat_template.startswith("{# Qwen #}")
+    assert load_model_and_tokenizer(str(tmp_path / "kept"))[1].chat_template == tokenizer.chat_template
 
 
 def test_the_output_folder_is_refused_before_anything_is_done(tmp_path):

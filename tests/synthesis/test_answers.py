@@ -80,7 +80,7 @@ def test_what_is_missing_is_said_before_the_model_is_asked(answers):
 
 
 def test_a_transform_must_give_text(answers):
-    with pytest.raises(TypeError, match=r"it gave null"):
+    with pytest.raises(TypeError, match="must return text, not null"):
         build_dpo_dataset(None, None, [{"prompt": "a"}], chosen_transform=lambda _: None)
 
 
