@@ -18,6 +18,7 @@ from dpo_cli.cli.pages import command_page
 from dpo_cli.cli.surroundings import refuse_unusable_surroundings
 from dpo_cli.cli.usage import unexpected_argument, usage_errors
 from dpo_cli.config import Settings, load_settings, setting_of
+from dpo_cli.config.sources import flag_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +153,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     if extra["flag"] == "argument":
         argument = typer.Argument(help=field.description, metavar=name.upper(), show_default=False)
         return _keyword(name, str | None, argument)
-    long = "--" + name.replace("_", "-")
+    long = flag_name(name)
     declarations = [f"{long}/--no-{long[2:]}" if kind is bool else long]
     if extra["flag"]:
         declarations.append(extra["flag"])

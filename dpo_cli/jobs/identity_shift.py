@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.events import Noted, OnEvent, ignore
-from dpo_cli.jobs.run import json_file, json_lines, prepare
+from dpo_cli.jobs.run import json_lines, prepare
 from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in
 from dpo_cli.synthesis.template_name import rename_in_template
 from dpo_cli.text.questions import Question, read_questions, shipped_questions
@@ -87,9 +87,9 @@ def identity_shift(
     asked = _questions(config)
     heldout = _heldout(asked)
     with stages.stage("loading the libraries"):
-        from dpo_cli.evaluation.compare import compare_examinations, examine
+        from dpo_cli.evaluation.compare import examine
         from dpo_cli.evaluation.scores import Rename
-        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
+        from dpo_cli.jobs.asking import ask_settings, note_system_prompt
         from dpo_cli.models.generate import conversation
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
@@ -110,30 +110,13 @@ def identity_shift(
         tokenizer, renamed = _with_new_name(config, training.tokenizer, on_event)
         run.save(training, trained, tokenizer=tokenizer)
         run.write("pairs.jsonl", lambda: json_lines(pairs.dataset))
-        with stages.stage("asking after"):
-            after = run.attempt(
-                "asking after",
-                lambda: examine(
-                    (training.model, training.tokenizer), heldout, name=str(run.folder.path), before=before, **how
-                ),
-            )  # fmt: skip
-        comparison: Comparison | None = None
-        if after is not None:
-            names = Rename(config.original_name, config.new_name)
-            comparison = run.attempt(
-                "the comparison",
-                lambda: compare_examinations(
-                    before, after, names=names, beta=config.beta, thresholds=thresholds_of(config)
-                ),
-            )
+        names = Rename(config.original_name, config.new_name)
+        _, comparison = run.judge(before, training, "asking after", heldout, how, names=names)
         result = IdentityShiftResult(
             config, run.preset, pairs, trained, comparison, renamed, stages.seconds, run.folder.path, run.problems
         )  # fmt: skip
         with stages.stage("writing"):
-            if comparison is not None:
-                run.write("comparison.json", lambda: json_file(comparison.to_json()))
-            if write_report is not None:
-                run.attempt("report.html and README.md", lambda: write_report(run.folder.staging, result))
+            run.report(comparison, write_report and (lambda folder: write_report(folder, result)))
     return result
 
 

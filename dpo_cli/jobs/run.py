@@ -19,12 +19,16 @@ from dpo_cli.run_folder import OutputFolder, disk_in_words, history_text, write_
 from dpo_cli.training.preflight import preflight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from dpo_cli.evaluation.compare import Comparison, Examination
+    from dpo_cli.evaluation.scores import Rename
     from dpo_cli.models.generate import Message
+    from dpo_cli.text.questions import Question
     from dpo_cli.training.loop import Training, TrainingResult
 
     Policy = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -105,6 +109,49 @@ class Run(Generic[C]):
             training.save(self.folder.staging, tokenizer)
             self.folder.mark_trained()
             self.write("metrics.jsonl", lambda: history_text(result.history))
+
+    def judge(
+        self,
+        before: Examination,
+        training: Training,
+        stage: str,
+        questions: Sequence[Question],
+        how: Mapping[str, Any],
+        *,
+        names: Rename | None = None,
+    ) -> tuple[Examination | None, Comparison | None]:
+        """Ask the trained model what was asked before, and compare; what fails costs nothing but itself.
+
+        Args:
+            before: The examination of the model before training.
+            training: The training, done.
+            stage: What asking again is called.
+            questions: Those of `before`.
+            how: The arguments that `examine` was called with, besides model, questions and name.
+            names: The old name and the new one, where there are such.
+        """
+        from dpo_cli.evaluation.compare import compare_examinations, examine
+        from dpo_cli.jobs.asking import thresholds_of
+
+        policy, name = (training.model, training.tokenizer), str(self.folder.path)
+        with self.stages.stage(stage):
+            after = self.attempt(stage, lambda: examine(policy, questions, name=name, before=before, **how))
+        if after is None:
+            return None, None
+        thresholds = thresholds_of(self.config)
+        return after, self.attempt(
+            "the comparison",
+            lambda: compare_examinations(
+                before, after, names=names, beta=self.config.beta, thresholds=thresholds
+            ),
+        )
+
+    def report(self, comparison: Comparison | None, write_report: Callable[[Path], None] | None) -> None:
+        """Write the comparison, and what is made to be read by people, if there is somebody who makes it."""
+        if comparison is not None:
+            self.write("comparison.json", lambda: json_file(comparison.to_json()))
+        if write_report is not None:
+            self.attempt("report.html and README.md", lambda: write_report(self.folder.staging))
 
     def write(self, name: str, text: Callable[[], str]) -> None:
         """Write a file of the output folder, or say that it could not be written."""

@@ -106,14 +106,9 @@ def train(
     opened = open_pairs(_with_shipped_pairs(config))  # a missing file is said before anything is loaded
     rewards_file = _rewards_file(config)
     with stages.stage("loading the libraries"):
-        from dpo_cli.evaluation.compare import compare_examinations, examine
+        from dpo_cli.evaluation.compare import examine
         from dpo_cli.evaluation.implicit_rewards import reward_records
-        from dpo_cli.jobs.asking import (
-            ask_settings,
-            note_system_prompt,
-            questions_with_room,
-            thresholds_of,
-        )
+        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, questions_with_room
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
         with stages.stage("reading pairs"):
@@ -146,33 +141,17 @@ def train(
         after: Examination | None = None
         comparison: Comparison | None = None
         if before is not None:
-            with stages.stage("held-out pairs after"):
-                after = run.attempt(
-                    "held-out pairs after",
-                    lambda: examine(
-                        (training.model, training.tokenizer), questions, name=str(run.folder.path), before=before, **how
-                    ),
-                )  # fmt: skip
-        if before is not None and after is not None:
-            comparison = run.attempt(
-                "the comparison",
-                lambda: compare_examinations(
-                    before, after, beta=config.beta, thresholds=thresholds_of(config)
-                ),
-            )
+            after, comparison = run.judge(before, training, "held-out pairs after", questions, how)
         result = TrainResult(
             config, run.preset, data, trained, comparison, stages.seconds, run.folder.path, run.problems
         )
         with stages.stage("writing"):
-            if comparison is not None:
-                run.write("comparison.json", lambda: json_file(comparison.to_json()))
             if rewards_file is not None and before is not None and after is not None:
                 rewards = reward_records(
                     before.pair_tokens, before.pair_log_probs, after.pair_log_probs, config.beta
                 )
                 run.attempt("--save-rewards", lambda: write_file(rewards_file, json_lines(rewards)))
-            if write_report is not None:
-                run.attempt("report.html and README.md", lambda: write_report(run.folder.staging, result))
+            run.report(comparison, write_report and (lambda folder: write_report(folder, result)))
     return result
 
 

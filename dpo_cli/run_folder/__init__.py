@@ -1,7 +1,7 @@
 """The folder of a run: claimed by one process, filled beside its place, put there whole, never at a user's expense."""
 
 from dpo_cli.run_folder.disk import disk_in_words, require_room, write_file
-from dpo_cli.run_folder.files import MARK, history_text, write_history, write_settings
+from dpo_cli.run_folder.files import MARK, history_text, write_settings
 from dpo_cli.run_folder.folder import TRIAL, OutputFolder
 from dpo_cli.run_folder.places import result_file
 
@@ -14,6 +14,5 @@ __all__ = [
     "require_room",
     "result_file",
     "write_file",
-    "write_history",
     "write_settings",
 ]

@@ -37,8 +37,3 @@ def write_settings(folder: Path, settings: Settings) -> None:
 def history_text(history: Iterable[dict[str, float]]) -> str:
     """The text of `metrics.jsonl`, one logged step a line."""
     return "\n".join([*(json.dumps(record) for record in history), ""])
-
-
-def write_history(folder: Path, history: Iterable[dict[str, float]]) -> None:
-    """Write `metrics.jsonl`."""
-    (folder / "metrics.jsonl").write_text(history_text(history), encoding="utf-8")

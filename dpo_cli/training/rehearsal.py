@@ -16,6 +16,7 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback
 
+from dpo_cli.config.sources import flag_name
 from dpo_cli.engine.trainer import SharedPrefixTrainer
 from dpo_cli.errors import ConfigError, DpoError, first_line
 from dpo_cli.training.quiet import quiet_trl
@@ -52,7 +53,7 @@ def rehearse(config: OptimizationConfig, *, evaluate: bool) -> None:
     }
     for key, plain in _PLAIN.items():
         if getattr(config, key) != plain:
-            changes[f"--{key.replace('_', '-')}"] = {key: getattr(config, key)}
+            changes[flag_name(key)] = {key: getattr(config, key)}
     with _heap_left_alone():
         reason = _refused(config, changes, evaluate=evaluate)
         if reason is None or _refused(config, {}, evaluate=evaluate):

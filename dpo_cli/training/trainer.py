@@ -15,7 +15,7 @@ from dpo_cli.events import Noted, ignore
 from dpo_cli.models.devices import choose_device
 from dpo_cli.models.locate import locate_policy, model_folders, read_preset
 from dpo_cli.models.positions import length_within_positions
-from dpo_cli.run_folder import OutputFolder, write_history
+from dpo_cli.run_folder import OutputFolder, history_text, write_file
 from dpo_cli.training.loop import Training, TrainingResult
 from dpo_cli.training.policy import load_policy
 from dpo_cli.training.preflight import preflight
@@ -163,7 +163,7 @@ class DPOTrainerWrapper:
     def _write(self, folder: OutputFolder, result: TrainingResult) -> None:
         self._training.save(folder.staging)
         folder.mark_trained()
-        write_history(folder.staging, result.history)
+        write_file(folder.staging / "metrics.jsonl", history_text(result.history))
 
 
 def _device(wanted: str, *, use_gpu: bool) -> str:
