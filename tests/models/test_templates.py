@@ -24,7 +24,7 @@ MESSAGES = [{"role": "user", "content": "Hi \ud800 مرحبا 你好"}, {"role":
 LOOP = "{% for i in range(99999) %}"
 END = "{% endfor %}"
 NESTED = "{% set ns = namespace(a=[1]) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}{{ ns.a }}"
-DOUBLED = "{% set ns = namespace(a='abc') %}{% for i in range(60) %}{% set ns.a = ns.a + ns.a %}{% endfor %}{{ ns.a }}"
+DOUBLED = "{% set ns = namespace(a='abc' * 30000000) %}{% for i in range(60) %}{% set ns.a = ns.a + ns.a %}{% endfor %}{{ ns.a }}"
 
 
 def with_template(template):

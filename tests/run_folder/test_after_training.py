@@ -35,6 +35,8 @@ def dpo(arguments, cwd, before=lambda: None):
                 app.sys.__stdout__, app.sys.__stderr__ = app.sys.stdout, app.sys.stderr
                 app.sys.argv = ["dpo", *arguments]
                 torch.set_num_threads(1)
+                # As in a terminal: whoever started the tests may ignore it, and so would the child.
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 before()
                 app.main()
             except SystemExit as stop:
