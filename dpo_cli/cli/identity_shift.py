@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from dpo_cli.config import IdentityShiftConfig
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from dpo_cli.jobs.identity_shift import IdentityShiftResult
 
 SETTINGS = IdentityShiftConfig
 HELP = """Give a model a new name, and check that nothing else changed.
@@ -31,15 +24,8 @@ def run(config: IdentityShiftConfig, as_json: bool) -> None:
     """Rename the model, and print before and after."""
     from dpo_cli.jobs.identity_shift import identity_shift
     from dpo_cli.report.live import live_view
+    from dpo_cli.report.runs import show_identity_shift, write_identity_report
 
     with live_view() as view:
-        result = identity_shift(config, view, _write_report)
-    from dpo_cli.report.runs import show_identity_shift  # not before: a mistake is told without numpy
-
+        result = identity_shift(config, view, write_identity_report)
     show_identity_shift(result, as_json=as_json)
-
-
-def _write_report(folder: Path, result: IdentityShiftResult) -> None:
-    from dpo_cli.report.runs import write_identity_report
-
-    write_identity_report(folder, result)

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from dpo_cli.config import DPOTrainingConfig
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from dpo_cli.jobs.train import TrainResult
 
 SETTINGS = DPOTrainingConfig
 HELP = """Train a model on preference pairs.
@@ -28,15 +21,8 @@ def run(config: DPOTrainingConfig, as_json: bool) -> None:
     """Train, and print the scores."""
     from dpo_cli.jobs.train import train
     from dpo_cli.report.live import live_view
+    from dpo_cli.report.runs import show_train, write_train_report
 
     with live_view() as view:
-        result = train(config, view, _write_report)
-    from dpo_cli.report.runs import show_train  # not before: a mistake is told without numpy
-
+        result = train(config, view, write_train_report)
     show_train(result, as_json=as_json)
-
-
-def _write_report(folder: Path, result: TrainResult) -> None:
-    from dpo_cli.report.runs import write_train_report
-
-    write_train_report(folder, result)

@@ -17,8 +17,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from dpo_cli.batches import batches_by_length
 from dpo_cli.errors import ModelError
 from dpo_cli.evaluation.intervals import ratio_interval
@@ -27,6 +25,7 @@ from dpo_cli.evaluation.scores import IDENTITY, Score
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import numpy as np
     import torch
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
@@ -115,7 +114,7 @@ def divergence(
             return
         tokens = torch.from_numpy(before[place].tokens).long().to(log_probs.device)
         q = log_probs.gather(-1, tokens).double().cpu().numpy()
-        sums[place] = float(coarse_kl(before[place].log_probs.astype(np.float64), q).sum())
+        sums[place] = float(coarse_kl(before[place].log_probs.astype("float64"), q).sum())
 
     _walk(model, [one.continuation for one in before], batch_size, compare)
     if not before or sizes != {one.vocabulary for one in before}:
@@ -151,6 +150,8 @@ def coarse_kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.floa
     Returns:
         Nats, float64 [positions], at least 0.
     """
+    import numpy as np
+
     listed = (np.exp(p) * (p - q)).sum(axis=-1)
     rest_p, rest_q = (np.clip(1 - np.exp(one).sum(axis=-1), 1e-12, None) for one in (p, q))
     # Below 1e-6 the lump is what rounding in float32 left of 1, not a probability.

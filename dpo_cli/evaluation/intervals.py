@@ -10,14 +10,13 @@ import math
 import warnings
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from dpo_cli.rates import CONFIDENCE, rate_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 Interval = tuple[float, float]
 
@@ -35,7 +34,7 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
         return None
     if min(values) == max(values):
         return values[0], values[0]
-    return _bootstrap((np.asarray(values),), np.mean)
+    return _bootstrap((values,), _mean)
 
 
 def ratio_interval(totals: Sequence[float], counts: Sequence[float]) -> Interval | None:
@@ -52,7 +51,7 @@ def ratio_interval(totals: Sequence[float], counts: Sequence[float]) -> Interval
     ratios = [total / count for total, count in zip(totals, counts, strict=True)]
     if min(ratios) == max(ratios):
         return ratios[0], ratios[0]
-    return _bootstrap((np.asarray(totals), np.asarray(counts)), _ratio)
+    return _bootstrap((totals, counts), _ratio)
 
 
 def difference_interval(before: Sequence[float], after: Sequence[float]) -> Interval | None:
@@ -74,19 +73,24 @@ def difference_interval(before: Sequence[float], after: Sequence[float]) -> Inte
     return (low, high) if changes[0] > 0 else (-high, -low)
 
 
+def _mean(values: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = values.mean(axis=axis)
+    return mean
+
+
 def _ratio(totals: NDArray[np.float64], counts: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
     ratio: NDArray[np.float64] = totals.sum(axis=axis) / counts.sum(axis=axis)
     return ratio
 
 
-def _bootstrap(
-    samples: tuple[NDArray[np.float64], ...], statistic: Callable[..., NDArray[np.float64]]
-) -> Interval:
-    from scipy import stats  # a second to import: not before it is needed
+def _bootstrap(samples: tuple[ArrayLike, ...], statistic: Callable[..., NDArray[np.float64]]) -> Interval:
+    # A second to import: not before they are needed, so that a mistake is told at once.
+    import numpy as np
+    from scipy import stats
 
     def interval(method: Literal["BCa", "percentile"]) -> Interval:
         found = stats.bootstrap(
-            samples,
+            tuple(map(np.asarray, samples)),
             statistic,
             paired=len(samples) > 1,
             vectorized=True,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dpo_cli.evaluation.scores import IDENTITY
@@ -23,6 +22,8 @@ from dpo_cli.run_folder import write_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from jinja2 import Environment
 
     from dpo_cli.evaluation.compare import Comparison
     from dpo_cli.evaluation.scores import Answer
@@ -79,6 +80,8 @@ def html(record: RunRecord) -> str:
 
 
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("dpo_cli.report", _TEMPLATES),
         autoescape=True,
