@@ -7,7 +7,7 @@ import resource
 import sys
 from urllib.parse import urlsplit
 
-from dpo_cli.errors import ConfigError, UserError, first_line
+from dpo_cli.errors import ConfigError, UserError, first_line, quoted
 
 LEAST_ADDRESS_SPACE = 2 * 2**30
 """Bytes that the libraries map before a model is loaded, with room for a small one; below it torch aborts."""
@@ -56,5 +56,6 @@ def _refuse_hub_variables() -> None:
             int(value)
         except ValueError:
             raise ConfigError(
-                f"{name} is {value!r}, and must be a whole number of seconds", hint="Unset it, or correct it."
+                f"{name} is {quoted(value)}, and must be a whole number of seconds",
+                hint="Unset it, or correct it.",
             ) from None

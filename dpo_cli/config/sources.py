@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from dpo_cli.characters import escaped_toml
 from dpo_cli.config.files import parse_toml, read_settings_file
 from dpo_cli.config.settings import Settings
-from dpo_cli.errors import ConfigError
+from dpo_cli.errors import ConfigError, listed
 from dpo_cli.redaction import find_secret, redact
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _unknown_keys_out(
             continue
         near = difflib.get_close_matches(key, cls.model_fields, n=1)
         advice = f", did you mean {near[0]}?" if near else f": not a setting of dpo {cls.command}"
-        problems[key] = f"{file}: {key}: unknown key{advice}"
+        problems[key] = f"{file}: {listed([key])}: unknown key{advice}"
     return known
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from dpo_cli.data.literals import bounded, literal, parse_json
 from dpo_cli.data.pairs import NON_TEXT, Message, RowProblem
+from dpo_cli.errors import quoted
 
 ROLES: Final[dict[str, str]] = {
     "user": "user",
@@ -199,7 +200,7 @@ def _part(part: object, key: str) -> str:
         return part
     if isinstance(part, dict) and _type(part) in _TEXT_PARTS:
         return _part_text(part, f"{key}.text")
-    what = f"a part of type {part.get('type')!r}" if isinstance(part, dict) else kind(part)
+    what = f"a part of type {quoted(part.get('type'))}" if isinstance(part, dict) else kind(part)
     raise RowProblem(NON_TEXT, f"{key} is {what}, not text", key)
 
 

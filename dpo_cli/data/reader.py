@@ -14,7 +14,7 @@ from dpo_cli.data.messages import kind
 from dpo_cli.data.pairs import NON_TEXT, ROLE_ORDER, UNREADABLE, Pair, RowProblem, check_pair
 from dpo_cli.data.sources.rows import FileDamage, RawRow, weight
 from dpo_cli.data.unwrapping import unwrapped
-from dpo_cli.errors import ConfigError, DataError, listed
+from dpo_cli.errors import ConfigError, DataError, listed, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,9 +158,9 @@ class PairReader:
             if theirs not in there:
                 close = difflib.get_close_matches(theirs, there, 1)
                 raise DataError(
-                    f"{first.place}: has no column {theirs!r} (for --{ours}-column)."
+                    f"{first.place}: has no column {quoted(theirs)} (for --{ours}-column)."
                     f" The columns are: {listed(there)}.",
-                    hint=f"Did you mean {close[0]!r}?" if close else "",
+                    hint=f"Did you mean {quoted(close[0])}?" if close else "",
                 )
 
     def _refuse_other_layout(self, row: dict[str, Any], raw: RawRow, problem: RowProblem) -> None:

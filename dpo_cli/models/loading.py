@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from dpo_cli.config import user_path
-from dpo_cli.errors import ModelError, first_line
+from dpo_cli.errors import ModelError, first_line, quoted
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.models.adapters import with_adapters
 from dpo_cli.models.devices import choose_device, choose_dtype
@@ -122,7 +122,7 @@ def require_embeddings(name: str, model: PreTrainedModel, tokenizer: PreTrainedT
     token, last = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
     if last >= rows:
         raise ModelError(
-            f"{name}: its tokenizer counts to {last:,} ({token!r}), and the model has embeddings for {rows:,} tokens",
+            f"{name}: its tokenizer counts to {last:,} ({quoted(token)}), and the model has embeddings for {rows:,} tokens",
             hint="Take the tokenizer that the model was trained with, or enlarge the model: "
             "model.resize_token_embeddings(len(tokenizer)).",
         )

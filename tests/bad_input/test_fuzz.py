@@ -97,6 +97,13 @@ def test_binary_files(tmp_path, suffix, data):
     read(load_dpo_dataset, tmp_path / f"pairs{suffix}", data)
 
 
+def test_a_message_does_not_repeat_a_long_key(tmp_path):
+    long = b"9" * 9000
+    read(read_questions, tmp_path / "questions.toml", long + b' = "a"')
+    read(read_questions, tmp_path / "questions.jsonl", b'{"' + long + b'": "a"}')
+    read(lambda path: load_settings(CheckConfig, {}, path), tmp_path / "run.toml", long + b" = 1")
+
+
 @pytest.mark.parametrize("command", [DPOTrainingConfig, CheckConfig])
 @any_bytes(TOML)
 def test_settings(tmp_path, command, data):

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from dpo_cli.data.sources.containers import FILES, suffix_of
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -95,7 +95,7 @@ def _one_config(
         if wanted == "default" and not configs:
             return None
         there = f"; it has: {', '.join(names)}" if names else ""
-        raise DataError(f"{name}: has no configuration {wanted!r}{there}.")
+        raise DataError(f"{name}: has no configuration {quoted(wanted)}{there}.")
     if len(configs) <= 1:
         return configs[0] if configs else None
     default = next((one for one in configs if one.get("default")), None)
@@ -125,7 +125,7 @@ def _patterns(name: str, data_files: Any) -> Iterator[tuple[str, str]]:  # noqa:
         )
         for path in paths if isinstance(paths, list) else [paths]:
             if not isinstance(path, str):
-                raise DataError(f"{name}: its card's data_files contain {path!r}, which is not a path.")
+                raise DataError(f"{name}: its card's data_files contain {quoted(path)}, which is not a path.")
             yield str(split), path
 
 

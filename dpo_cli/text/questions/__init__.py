@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from dpo_cli.config import UnreadableError, parse_toml, read_bounded
-from dpo_cli.errors import DataError
+from dpo_cli.errors import DataError, quoted
 from dpo_cli.text.strict import loads
 
 DEFAULT_GROUP = "questions"
@@ -125,7 +125,7 @@ def _read_toml(text: str, where: str) -> Iterator[Question]:
         raise DataError(f"{where}: not TOML: {error}", hint=_HINT) from error
     unknown = [key for key in document if key != "questions"]
     if unknown:
-        raise DataError(f"{where}: unknown key {unknown[0]!r}; the only key is questions", hint=_HINT)
+        raise DataError(f"{where}: unknown key {quoted(unknown[0])}; the only key is questions", hint=_HINT)
     rows = document.get("questions", [])
     if not isinstance(rows, list):
         raise DataError(f"{where}: questions must be a list", hint=_HINT)
@@ -140,7 +140,7 @@ def _question(row: object, place: str) -> Question:
         raise DataError(f"{place}: a question is a string or an object, not {type(row).__name__}", hint=_HINT)
     for key in row:
         if key not in _KEYS:
-            raise DataError(f"{place}: unknown key {key!r}; known keys: {', '.join(_KEYS)}", hint=_HINT)
+            raise DataError(f"{place}: unknown key {quoted(key)}; known keys: {', '.join(_KEYS)}", hint=_HINT)
     text, group, answers = row.get("question"), row.get("group", DEFAULT_GROUP), row.get("answers", [])
     answers = [answers] if isinstance(answers, str) else answers
     if not isinstance(text, str) or not text.strip():
