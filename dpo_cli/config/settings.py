@@ -432,8 +432,23 @@ class OptimizationConfig(LengthConfig, ModelConfig):
         if "exo_pair" in self.loss_type and self.label_smoothing == 0:
             msg = "label_smoothing: the exo_pair loss needs a value above 0; its paper uses 0.001"
             raise ValueError(msg)
+        for name, asked, losses in (
+            ("use_weighting", self.use_weighting, _UNWEIGHTED),
+            ("f_divergence_type", self.f_divergence_type != "reverse_kl", _REVERSE_KL_ONLY),
+        ):
+            if asked and (alone := losses.intersection(self.loss_type)):
+                msg = f"{name}: TRL does not offer it with the loss {', '.join(sorted(alone))}"
+                raise ValueError(msg)
         return self
 
+
+_UNWEIGHTED: frozenset[str] = frozenset({"hinge", "aot", "aot_unpaired"})
+"""Losses that TRL cannot weight: two sort the pairs, and the gradient of the third is lost to an operation in place."""
+
+_REVERSE_KL_ONLY: frozenset[str] = frozenset(
+    {"nca_pair", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down"}
+)
+"""Losses in which the term that depends only on the prompt does not cancel, so that TRL refuses other divergences."""
 
 PRESET_SETTINGS = frozenset(
     name
