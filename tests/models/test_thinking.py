@@ -53,7 +53,10 @@ def test_keep_gives_the_whole_answer_and_a_stream_always_does(name, tmp_path):
     more = {"template": {"thinking": True}} if "thinking" in kind.options and kind.marks_are_special else {}
     model, tokenizer = load_model_and_tokenizer(str(tmp_path), thinking="keep", **more)
     [whole] = generate(model, tokenizer, [ASKED], max_new_tokens=16)
-    assert whole.text.replace("</think>", " </think> ").split() == f"<think> {THOUGHTS} </think> {ANSWER}".split()
+    assert (
+        whole.text.replace("</think>", " </think> ").split()
+        == f"<think> {THOUGHTS} </think> {ANSWER}".split()
+    )
     assert not whole.thinking
     shown = "".join(stream(model, tokenizer, conversation("Who ?", ""), max_new_tokens=16))
     if not kind.marks_are_special:
