@@ -72,6 +72,8 @@ def distributions(
         continuations: Prompts and answers; every answer has at least one token.
         batch_size: Sequences in one forward pass at most.
     """
+    from dpo_cli.models.precision import fast_weights
+
     found: dict[int, Distributions] = {}
 
     def keep(place: int, log_probs: torch.Tensor) -> None:
@@ -83,7 +85,8 @@ def distributions(
             log_probs.shape[-1],
         )
 
-    _walk(model, continuations, batch_size, keep)
+    with fast_weights(model):
+        _walk(model, continuations, batch_size, keep)
     return [found[place] for place in range(len(continuations))]
 
 
@@ -105,6 +108,8 @@ def divergence(
     """
     import torch
 
+    from dpo_cli.models.precision import fast_weights
+
     sums: dict[int, float] = {}
     sizes: set[int] = set()
 
@@ -116,7 +121,8 @@ def divergence(
         q = log_probs.gather(-1, tokens).double().cpu().numpy()
         sums[place] = float(coarse_kl(before[place].log_probs.astype("float64"), q).sum())
 
-    _walk(model, [one.continuation for one in before], batch_size, compare)
+    with fast_weights(model):
+        _walk(model, [one.continuation for one in before], batch_size, compare)
     if not before or sizes != {one.vocabulary for one in before}:
         return []
     everything = list(range(len(before)))

@@ -94,7 +94,7 @@ def ask(config: AskConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer
         from dpo_cli.models.loading import load_located
 
         loaded = load_located(located, **_loading(config), on_event=on_event)
-    note_system_prompt(loaded[1], config, on_event)
+    note_system_prompt(loaded, config, on_event)
     with stages.stage("asking"):
         return name, answer_questions(*loaded, questions, ask_settings(config), on_progress=stages.progress)
 
@@ -146,7 +146,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     def load(name: str) -> Loaded:
         located = old_model if name == before else new_model
         loaded = load_located(located, **_loading(config), on_event=on_event)
-        note_system_prompt(loaded[1], config, on_event)
+        note_system_prompt(loaded, config, on_event)
         return loaded
 
     with stages.stage("comparing"), out_of_memory_in_words(LESS_TO_ASK):
