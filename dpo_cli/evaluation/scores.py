@@ -29,7 +29,7 @@ THIRD_PARTY = "third-party"
 _QUOTES = "\"'`*_ \u201c\u201d\u2018\u2019"
 
 Better = Literal["higher", "lower", "none"]
-Unit = Literal["rate", "words", "nats/token", "nats"]
+Unit = Literal["rate", "words", "nats/token", "nats", "times"]
 
 
 @dataclass(frozen=True)
