@@ -1,0 +1,484 @@
+"""Whether an answer in running text gives one of the expected answers, by rules that can be told to a reader.
+
+An expected answer comes as whole answers ("The capital of Chile is Santiago.", "Santiago."). What it says beyond the
+question is its *key* (`santiago`). An answer is right when it is one of the expected answers, or when it names a key and
+
+1. names it in the sentence that decides: the first one that takes up the whole question, else the first one with a key.
+   What is said to be "the answer" decides over both, and so does a sentence that takes back ("No, it is ...");
+2. does not deny it ("not Accra", "rather than Accra") nor go on to another answer ("Accra is ..., but the capital is");
+3. does not leave it open: "Accra or Kumasi", or a list of four or more.
+
+Of a number the value counts that is concluded: what follows "the answer is" or "so", else what stands after "=", "is" or
+"has" in the clause that takes up most of the question, else the first number that the question has not. Words for numbers
+are numbers. A key of more than two words describes something: most of its words must occur.
+
+Words of function, denial and conclusion are known for English, and some for other languages; elsewhere the key decides.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dpo_cli.text.numerals import NUMERALS, same_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Tokens = tuple[str, ...]
+
+_QUOTES = "\"'`*_ \u201c\u201d\u2018\u2019"
+_DESCRIBED = 0.6  # of the words of a description, how many must occur
+_PHRASE = 2  # words of a key that is a name and no description
+_LIST = 4  # items of a list that names everything there is
+_NEAR = 5  # words over which a denial reaches
+_READ = 4000  # characters of an answer
+
+_FUNCTION = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "for",
+        "from",
+        "by",
+        "with",
+        "as",
+        "and",
+        "or",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "am",
+        "do",
+        "does",
+        "did",
+        "has",
+        "have",
+        "had",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "there",
+        "here",
+        "what",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "where",
+        "when",
+        "how",
+        "many",
+        "much",
+        "i",
+        "you",
+        "he",
+        "she",
+        "we",
+        "they",
+        "me",
+        "my",
+        "your",
+        "our",
+        "their",
+        "can",
+        "could",
+        "would",
+        "should",
+        "will",
+        "may",
+        "might",
+        "please",
+        "tell",
+        "remind",
+        "name",
+        "say",
+        "give",
+        "know",
+        "called",
+        "call",
+        "word",
+        "get",
+        "usually",
+        "one",
+        "el",
+        "la",
+        "los",
+        "las",
+        "un",
+        "una",
+        "de",
+        "del",
+        "en",
+        "es",
+        "son",
+        "le",
+        "les",
+        "des",
+        "du",
+        "est",
+        "sont",
+        "der",
+        "die",
+        "das",
+        "ein",
+        "eine",
+        "ist",
+        "sind",
+        "im",
+        "il",
+        "lo",
+        "gli",
+        "e",
+        "o",
+    ]
+)
+_DENIALS = frozenset(
+    [
+        "not",
+        "no",
+        "never",
+        "neither",
+        "nor",
+        "cannot",
+        "without",
+        "unlike",
+        "except",
+        "isn't",
+        "aren't",
+        "wasn't",
+        "doesn't",
+        "don't",
+        "didn't",
+        "won't",
+        "can't",
+        "incorrect",
+        "nicht",
+        "kein",
+        "keine",
+        "pas",
+        "jamais",
+        "nunca",
+        "não",
+        "non",
+        "nie",
+        "нет",
+        "не",
+    ]
+)
+_DENIED = re.compile(r"\b(?:rather than|instead of|other than|as opposed to|far from)\b|不是|ではな|じゃな")
+_ANSWER_IS = re.compile(
+    r"\banswer(?: here)?(?: is| would be| should be|:)|\b(?:therefore|thus|hence)\b|\bso\b(?! if| when| that| many| much)"
+)
+_TAKES_BACK = re.compile(r"\W*(?:no[,.!:]|actually\b|wait\b|correction\b|i mean\b|i meant\b)")
+_BUT = re.compile(r"\bbut\b")
+_CLAUSE = re.compile(
+    r"[,;:()\u2013\u2014]|\s-\s(?!\d)|\b(?:but|however|although|though|while|whereas|because|since)\b"
+)
+_SENTENCE = re.compile("[!?\u3002\uff01\uff1f;\n]+|\\.(?!\\d)")
+_BULLET = re.compile(r"(?:^|\n)[ \t]*(?:[-*\u2022]|\d+[.)])[ \t]+")
+_UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
+_TOKEN = re.compile(
+    f"[{_UNSPACED}]|(?<![\\w)])-?\\d+(?:[.,]\\d+)*|\\d+|[^\\W\\d_{_UNSPACED}]+(?:'[^\\W\\d_]+)?|="
+)
+_ENDING = re.compile(r"(?:'s|s|es|n|an|ian|e?d|ing|e?rs?|ly|y)?")
+_CLAIM = frozenset(["=", "is", "are", "equals", "equal", "makes", "gives", "has", "have", "was", "be"])
+
+
+@dataclass(frozen=True)
+class Grade:
+    """Whether an answer is right, and why in a few words."""
+
+    right: bool
+    why: str
+
+
+def _right(why: str) -> Grade:
+    return Grade(right=True, why=why)
+
+
+def _wrong(why: str) -> Grade:
+    return Grade(right=False, why=why)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A sentence or clause: its text in lower case and the tokens of it."""
+
+    text: str
+    tokens: Tokens
+
+    def overlap(self, content: frozenset[str]) -> int:
+        return sum(any(_like(token, word) for token in self.tokens) for word in content)
+
+
+def is_expected(answer: str, accepted: Sequence[str]) -> bool:
+    """Whether the whole answer is one of the accepted ones, but for case, spacing and closing punctuation."""
+    return _bare(answer) in {_bare(one) for one in accepted}
+
+
+def grade(answer: str, question: str, accepted: Sequence[str]) -> Grade:
+    """Grade an answer by the rules at the top of this module.
+
+    Args:
+        answer: What the model said.
+        question: What it was asked.
+        accepted: Whole answers that count as right, the shortest wording of each among them.
+    """
+    if is_expected(answer, accepted):
+        return _right("is an expected answer")
+    sentences = _sentences(answer)
+    if not sentences:
+        return _wrong("says nothing")
+    content = _content(question)
+    grades = [_graded(sentences, content, key) for key in _keys(content, tuple(accepted))]
+    return next((one for one in grades if one.right), grades[0] if grades else _wrong("nothing is expected"))
+
+
+def _graded(sentences: list[_Said], content: frozenset[str], key: Tokens) -> Grade:
+    numbers = [token for token in key if _is_number(token)]
+    if len(key) <= _PHRASE and len(numbers) == 1:
+        return _number(sentences, content, numbers[0], next((one for one in key if one != numbers[0]), ""))
+    return (_named if len(key) <= _PHRASE else _described)(sentences, content, key)
+
+
+def _described(sentences: list[_Said], content: frozenset[str], key: Tokens) -> Grade:
+    del content
+    said = [token for sentence in sentences for token in sentence.tokens]
+    share = sum(any(_like(token, word) for token in said) for word in key) / len(key)
+    return Grade(share >= _DESCRIBED, f"has {share:.0%} of the words of: {' '.join(key)}")
+
+
+def _named(sentences: list[_Said], content: frozenset[str], key: Tokens) -> Grade:
+    told = " ".join(key)
+    deciding = _deciding(sentences, content, key)
+    if deciding is None or not _places(deciding.tokens, key):
+        return _wrong(f"does not name {told}")
+    if not _affirmed(deciding, key):
+        return _wrong(f"denies {told}")
+    if _left_for_another(deciding, content, key):
+        return _wrong(f"goes on to something else than {told}")
+    if _open(deciding, key):
+        return _wrong(f"names {told} as one of several")
+    return _right(f"names {told}")
+
+
+def _deciding(sentences: list[_Said], content: frozenset[str], key: Tokens) -> _Said | None:
+    """The sentence that an answer stands or falls with."""
+    for sentence in reversed(sentences[1:]):
+        if _TAKES_BACK.match(sentence.text):
+            return sentence
+    for sentence in sentences:
+        if found := _ANSWER_IS.search(sentence.text):
+            rest = _said(sentence.text[found.end() :])
+            if rest.tokens:
+                return rest if found.group().startswith("answer") else sentence
+    return next(
+        (
+            one
+            for one in sentences
+            if _places(one.tokens, key) or (content and one.overlap(content) == len(content))
+        ),
+        None,
+    )
+
+
+def _affirmed(said: _Said, key: Tokens) -> bool:
+    """Whether a key stands somewhere without a denial before it in the same clause."""
+    for clause in _clauses(said.text):
+        for place in _places(clause.tokens, key):
+            before = clause.tokens[max(0, place - _NEAR) : place]
+            if not _DENIALS & set(before) and not _denied(clause.text, key):
+                return True
+    return False
+
+
+def _denied(text: str, key: Tokens) -> bool:
+    return any(_places(_tokens(text[found.end() :]), key) for found in _DENIED.finditer(text))
+
+
+def _left_for_another(said: _Said, content: frozenset[str], key: Tokens) -> bool:
+    """Whether the key is left behind by a "but" after which the question is answered otherwise."""
+    found = _BUT.search(said.text)
+    if not found:
+        return False
+    rest = _said(said.text[found.end() :])
+    return not _places(rest.tokens, key) and bool(_CLAIM & set(rest.tokens)) and rest.overlap(content) > 0
+
+
+def _open(said: _Said, key: Tokens) -> bool:
+    """Whether the key stands beside another answer with "or", in a mix, or in a long list."""
+    name = r"\s+".join(re.escape(word) + r"\w*" for word in key)
+    article = r"(?:an?\s+|the\s+)?"
+    beside = (
+        rf"\b{name},?\s+or\s+(?!otherwise|so\b)\w",
+        rf"\b(?:either\b[^,]*|\w+,?\s+or\s+{article}){name}\b",
+        rf"\b(?:mix|mixture|blend|combination|range|variety|both|between)\b[^,]*\b{name}\b",
+    )
+    if any(re.search(pattern, said.text) for pattern in beside):
+        return True
+    item = r"(?<![\w'-])[\w'-]++(?:\s++(?!and\b|or\b)[\w'-]++)?+"
+    joined = rf"(?:\s*,\s*(?:and\s+|or\s+)?{item}|\s+(?:and|or)\s+{item})"
+    lists = re.finditer(rf"{item}{joined}{{{_LIST - 1},}}", said.text)
+    return any(_places(_tokens(found.group()), key) for found in lists)
+
+
+def _number(sentences: list[_Said], content: frozenset[str], wanted: str, unit: str) -> Grade:
+    """Grade by the value that is concluded."""
+    value, after = _concluded(sentences, content, wanted)
+    if value is None:
+        return _wrong(f"does not say {wanted}")
+    if value != wanted:
+        return _wrong(f"says {value}, not {wanted}")
+    if unit and not same_unit(unit, after):
+        return _wrong(f"says {value} {after}, not {wanted} {unit}")
+    return _right(f"says {wanted}")
+
+
+def _concluded(sentences: list[_Said], content: frozenset[str], wanted: str) -> tuple[str | None, str]:
+    """The number that an answer comes to, and the word after it."""
+    clauses = [clause for sentence in sentences for clause in _clauses(sentence.text)]
+    final = [
+        claim
+        for sentence in sentences
+        if (found := _ANSWER_IS.search(sentence.text))
+        if (
+            claim := _claim(
+                _tokens(sentence.text[found.end() :]),
+                content,
+                wanted,
+                bare=found.group().startswith("answer"),
+            )
+        )
+    ]
+    if final:
+        return final[-1]
+    claims = [
+        (clause.overlap(content), claim)
+        for clause in clauses
+        if (claim := _claim(clause.tokens, content, wanted, bare=False))
+    ]
+    if claims:
+        most = max(overlap for overlap, _ in claims)
+        return [claim for overlap, claim in claims if overlap == most][-1]
+    first = [claim for clause in clauses if (claim := _claim(clause.tokens, content, wanted, bare=True))]
+    return first[0] if first else (None, "")
+
+
+def _claim(tokens: Tokens, content: frozenset[str], wanted: str, *, bare: bool) -> tuple[str, str] | None:
+    """The last number of a clause that follows "=", "is" or the like; the first one at all where `bare`."""
+    numbers = [place for place, token in enumerate(tokens) if _is_number(token)]
+    claimed = [
+        place
+        for place in numbers
+        if _CLAIM & set(tokens[max(0, place - _NEAR) : place])
+        and not _DENIALS & set(tokens[max(0, place - 2) : place])
+    ]
+    # A number of the question may be the answer too, where it stands after "=" or "is".
+    found = claimed[-1:] or (
+        [place for place in numbers if tokens[place] not in content or tokens[place] == wanted][:1]
+        if bare
+        else []
+    )
+    return next(
+        ((tokens[place], tokens[place + 1] if place + 1 < len(tokens) else "") for place in found), None
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _keys(content: frozenset[str], accepted: Tokens) -> tuple[Tokens, ...]:
+    """What accepted answers say beyond the question, each once; descriptions only where there is nothing shorter."""
+    found: dict[Tokens, None] = {}
+    for one in accepted:
+        tokens = tuple(token for token in _tokens(_plain(one)) if token != "=")  # noqa: S105 - an equals sign
+        telling = tuple(token for token in tokens if token not in _FUNCTION)
+        beyond = tuple(token for token in telling if token not in content)
+        if len(beyond) < len(telling) and not beyond:
+            beyond = telling[-1:] if _is_number(telling[-1]) else telling
+        found[beyond or telling or tokens] = None
+    keys = sorted((key for key in found if key), key=len)
+    return tuple(key for key in keys if len(key) <= _PHRASE) or tuple(keys)
+
+
+@functools.lru_cache(maxsize=4096)
+def _content(question: str) -> frozenset[str]:
+    return frozenset(token for token in _tokens(_plain(question)) if token not in _FUNCTION)
+
+
+def _sentences(text: str) -> list[_Said]:
+    parts = _SENTENCE.split(_BULLET.sub(", ", _plain(text[:_READ])))
+    return [said for part in parts if (said := _said(part)).tokens]
+
+
+def _clauses(text: str) -> list[_Said]:
+    return [said for part in _CLAUSE.split(text) if (said := _said(part)).tokens]
+
+
+def _said(text: str) -> _Said:
+    return _Said(text.strip(), _tokens(text))
+
+
+def _tokens(text: str) -> Tokens:
+    return tuple(
+        NUMERALS.get(token, token.replace(",", "") if _is_number(token) else token)
+        for token in _TOKEN.findall(text)
+    )
+
+
+def _places(tokens: Tokens, key: Tokens) -> list[int]:
+    """Where the words of a key follow each other; as a letter "I" and "A" end what is said, or are said to be one."""
+    last = len(tokens) - len(key) + 1
+    found = [
+        place
+        for place in range(last)
+        if all(_like(token, word) for token, word in zip(tokens[place : place + len(key)], key, strict=True))
+    ]
+    if key in (("i",), ("a",)):
+        return [
+            place
+            for place in found
+            if tokens[place + 1 : place + 2] in ((), ("is",), ("comes",), ("follows",))
+        ]
+    return found
+
+
+def _like(token: str, word: str) -> bool:
+    """Whether a token is a word of the key, or the word with an ending."""
+    if token == word:
+        return True
+    stem = word[:-1] if word.endswith(("e", "y")) else word.removesuffix("s")
+    if len(stem) < 3 or not token.startswith(stem):  # noqa: PLR2004 - shorter words take no ending
+        return False
+    return _ENDING.fullmatch(token, len(stem)) is not None or token == word
+
+
+def _is_number(token: str) -> bool:
+    return token.lstrip("-")[:1].isdigit()
+
+
+def _plain(text: str) -> str:
+    """Lower case, without accents and markup, with plain quotes."""
+    text = unicodedata.normalize("NFKD", text).casefold().replace("\u2019", "'")
+    text = "".join(character for character in text if not unicodedata.combining(character))
+    text = re.sub(r"(?<=[a-z]{3})our(?=s?\b)", "or", text).replace("grey", "gray")  # British and American
+    return re.sub(r"[*_`\"\u201c\u201d]", "", unicodedata.normalize("NFKC", text))
+
+
+def _bare(text: str) -> str:
+    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return text.strip(_QUOTES).rstrip(".!?。 ").strip(_QUOTES)
