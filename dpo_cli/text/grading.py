@@ -340,9 +340,10 @@ def _open(said: _Said, key: Tokens) -> bool:
 
 def _number(sentences: list[_Said], content: frozenset[str], wanted: str, unit: str) -> Grade:
     """Grade by the value that is concluded."""
-    value, after = _concluded(sentences, content, wanted)
-    if value is None:
+    found = _concluded(sentences, content)
+    if found is None:
         return _wrong(f"does not say {wanted}")
+    value, after = found
     if value != wanted:
         return _wrong(f"says {value}, not {wanted}")
     if unit and not same_unit(unit, after):
@@ -350,54 +351,56 @@ def _number(sentences: list[_Said], content: frozenset[str], wanted: str, unit: 
     return _right(f"says {wanted}")
 
 
-def _concluded(sentences: list[_Said], content: frozenset[str], wanted: str) -> tuple[str | None, str]:
+def _concluded(sentences: list[_Said], content: frozenset[str]) -> tuple[str, str] | None:
     """The number that an answer comes to, and the word after it."""
-    clauses = [clause for sentence in sentences for clause in _clauses(sentence.text)]
-    final = [
-        claim
-        for sentence in sentences
-        if (found := _ANSWER_IS.search(sentence.text))
-        if (
-            claim := _claim(
-                _tokens(sentence.text[found.end() :]),
-                content,
-                wanted,
-                bare=found.group().startswith("answer"),
-            )
-        )
-    ]
+    final: list[tuple[str, str]] = []
+    for sentence in sentences:
+        if found := _ANSWER_IS.search(sentence.text):
+            rest = _clauses(sentence.text[found.end() :])
+            said = [claim for one in rest if (claim := _claim(one.tokens))]
+            if found.group().startswith("answer"):
+                # "The answer is 7, which is half of 14": the verb before the number is in what was found.
+                told = _claim(("is", *rest[0].tokens)) if rest else None
+                said = (
+                    [told]
+                    if told
+                    else said or [claim for one in rest if (claim := _first(one.tokens, content))]
+                )
+            final += said[-1:]
     if final:
         return final[-1]
-    claims = [
-        (clause.overlap(content), claim)
-        for clause in clauses
-        if (claim := _claim(clause.tokens, content, wanted, bare=False))
-    ]
+    clauses = [clause for sentence in sentences for clause in _clauses(sentence.text)]
+    claims = [(clause.overlap(content), claim) for clause in clauses if (claim := _claim(clause.tokens))]
     if claims:
         most = max(overlap for overlap, _ in claims)
         return [claim for overlap, claim in claims if overlap == most][-1]
-    first = [claim for clause in clauses if (claim := _claim(clause.tokens, content, wanted, bare=True))]
-    return first[0] if first else (None, "")
+    return next((claim for clause in clauses if (claim := _first(clause.tokens, content))), None)
 
 
-def _claim(tokens: Tokens, content: frozenset[str], wanted: str, *, bare: bool) -> tuple[str, str] | None:
-    """The last number of a clause that follows "=", "is" or the like; the first one at all where `bare`."""
-    numbers = [place for place, token in enumerate(tokens) if _is_number(token)]
-    claimed = [
-        place
-        for place in numbers
-        if _CLAIM & set(tokens[max(0, place - _NEAR) : place])
-        and not _DENIALS & set(tokens[max(0, place - 2) : place])
-    ]
-    # A number of the question may be the answer too, where it stands after "=" or "is".
-    found = claimed[-1:] or (
-        [place for place in numbers if tokens[place] not in content or tokens[place] == wanted][:1]
-        if bare
-        else []
-    )
-    return next(
-        ((tokens[place], tokens[place + 1] if place + 1 < len(tokens) else "") for place in found), None
-    )
+def _claim(tokens: Tokens) -> tuple[str, str] | None:
+    """The number that follows the last "=", "is" or the like of a clause, if it is not the start of a sum itself."""
+    for place in reversed(range(len(tokens))):
+        if tokens[place] not in _CLAIM:
+            continue
+        following = range(place + 1, min(place + 1 + _NEAR, len(tokens)))
+        number = next((i for i in following if _is_number(tokens[i])), None)
+        if number is None or _DENIALS & set(tokens[place:number]):
+            continue
+        if number + 1 == len(tokens) or not _is_number(tokens[number + 1]):
+            return tokens[number], "".join(tokens[number + 1 : number + 2])
+    return None
+
+
+def _first(tokens: Tokens, content: frozenset[str]) -> tuple[str, str] | None:
+    """The first number of a clause that the question does not have, and that is not denied."""
+    for place, token in enumerate(tokens):
+        if (
+            _is_number(token)
+            and token not in content
+            and not _DENIALS & set(tokens[max(0, place - 2) : place])
+        ):
+            return token, "".join(tokens[place + 1 : place + 2])
+    return None
 
 
 @functools.lru_cache(maxsize=4096)
