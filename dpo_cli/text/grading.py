@@ -37,153 +37,24 @@ _LIST = 4  # items of a list that names everything there is
 _NEAR = 5  # words over which a denial reaches
 _READ = 4000  # characters of an answer
 
-_FUNCTION = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "for",
-        "from",
-        "by",
-        "with",
-        "as",
-        "and",
-        "or",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "am",
-        "do",
-        "does",
-        "did",
-        "has",
-        "have",
-        "had",
-        "it",
-        "its",
-        "this",
-        "that",
-        "these",
-        "those",
-        "there",
-        "here",
-        "what",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "where",
-        "when",
-        "how",
-        "many",
-        "much",
-        "i",
-        "you",
-        "he",
-        "she",
-        "we",
-        "they",
-        "me",
-        "my",
-        "your",
-        "our",
-        "their",
-        "can",
-        "could",
-        "would",
-        "should",
-        "will",
-        "may",
-        "might",
-        "please",
-        "tell",
-        "remind",
-        "name",
-        "say",
-        "give",
-        "know",
-        "called",
-        "call",
-        "word",
-        "get",
-        "usually",
-        "one",
-        "el",
-        "la",
-        "los",
-        "las",
-        "un",
-        "una",
-        "de",
-        "del",
-        "en",
-        "es",
-        "son",
-        "le",
-        "les",
-        "des",
-        "du",
-        "est",
-        "sont",
-        "der",
-        "die",
-        "das",
-        "ein",
-        "eine",
-        "ist",
-        "sind",
-        "im",
-        "il",
-        "lo",
-        "gli",
-        "e",
-        "o",
-    ]
-)
-_DENIALS = frozenset(
-    [
-        "not",
-        "no",
-        "never",
-        "neither",
-        "nor",
-        "cannot",
-        "without",
-        "unlike",
-        "except",
-        "isn't",
-        "aren't",
-        "wasn't",
-        "doesn't",
-        "don't",
-        "didn't",
-        "won't",
-        "can't",
-        "incorrect",
-        "nicht",
-        "kein",
-        "keine",
-        "pas",
-        "jamais",
-        "nunca",
-        "não",
-        "non",
-        "nie",
-        "нет",
-        "не",
-    ]
+_FUNCTION_WORDS = """
+    a an the of in on at to for from by with as and or is are was were be been am do does did has have had it its this that these those
+    there here what which who whom whose where when how many much i you he she we they me my your our their can could would should will
+    may might please tell remind name say give know called call word get usually one el la los las un una de del en es son le les des du
+    est sont der die das ein eine ist sind im il lo gli e o
+"""
+_DENIAL_WORDS = """
+    not no never neither nor cannot without unlike except isn't aren't wasn't doesn't don't didn't won't can't incorrect nicht kein keine
+    pas jamais nunca nao non nie не нет
+"""
+_CLAIM_WORDS = "= is are equals equal makes gives has have was be it's that's"
+_FUNCTION, _DENIALS, _CLAIM = (
+    frozenset(words.split()) for words in (_FUNCTION_WORDS, _DENIAL_WORDS, _CLAIM_WORDS)
 )
 _DENIED = re.compile(r"\b(?:rather than|instead of|other than|as opposed to|far from)\b|不是|ではな|じゃな")
-_ANSWER_IS = re.compile(
-    r"\banswer(?: here)?(?: is| would be| should be|:)|\b(?:therefore|thus|hence)\b|\bso\b(?! if| when| that| many| much)"
+_ANSWER_IS = re.compile(r"\banswer(?: here)?(?: is| would be| should be|:)")
+_SO = re.compile(
+    r"\b(?:therefore|thus|hence)\b|(?:^|[,:]\s*|\band\s+)so\b(?! if| when| that| many| much| glad| happy| sorry)"
 )
 _TAKES_BACK = re.compile(r"\W*(?:no[,.!:]|actually\b|wait\b|correction\b|i mean\b|i meant\b)")
 _BUT = re.compile(r"\bbut\b")
@@ -197,7 +68,6 @@ _TOKEN = re.compile(
     f"[{_UNSPACED}]|(?<![\\w)])-?\\d+(?:[.,]\\d+)*|\\d+|[^\\W\\d_{_UNSPACED}]+(?:'[^\\W\\d_]+)?|="
 )
 _ENDING = re.compile(r"(?:'s|s|es|n|an|ian|e?d|ing|e?rs?|ly|y)?")
-_CLAIM = frozenset(["=", "is", "are", "equals", "equal", "makes", "gives", "has", "have", "was", "be"])
 
 
 @dataclass(frozen=True)
@@ -287,7 +157,7 @@ def _deciding(sentences: list[_Said], content: frozenset[str], key: Tokens) -> _
         if found := _ANSWER_IS.search(sentence.text):
             rest = _said(sentence.text[found.end() :])
             if rest.tokens:
-                return rest if found.group().startswith("answer") else sentence
+                return rest
     return next(
         (
             one
@@ -355,10 +225,11 @@ def _concluded(sentences: list[_Said], content: frozenset[str]) -> tuple[str, st
     """The number that an answer comes to, and the word after it."""
     final: list[tuple[str, str]] = []
     for sentence in sentences:
-        if found := _ANSWER_IS.search(sentence.text):
+        answer = _ANSWER_IS.search(sentence.text)
+        if found := answer or _SO.search(sentence.text):
             rest = _clauses(sentence.text[found.end() :])
             said = [claim for one in rest if (claim := _claim(one.tokens))]
-            if found.group().startswith("answer"):
+            if answer:
                 # "The answer is 7, which is half of 14": the verb before the number is in what was found.
                 told = _claim(("is", *rest[0].tokens)) if rest else None
                 said = (
