@@ -23,19 +23,28 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dpo_cli.text.numerals import NUMERALS, same_unit
+from dpo_cli.text.clauses import (
+    Said,
+    Tokens,
+    clauses_of,
+    is_number,
+    like,
+    places,
+    plain,
+    said_in,
+    sentences_of,
+    tokens_of,
+)
+from dpo_cli.text.numerals import same_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    Tokens = tuple[str, ...]
 
 _QUOTES = "\"'`*_ \u201c\u201d\u2018\u2019"
 _DESCRIBED = 0.6  # of the words of a description, how many must occur
 _PHRASE = 2  # words of a key that is a name and no description
 _LIST = 4  # items of a list that names everything there is
 _NEAR = 5  # words over which a denial reaches
-_READ = 4000  # characters of an answer
 
 _FUNCTION_WORDS = """
     a an the of in on at to for from by with as and or is are was were be been am do does did has have had it its this that these those
@@ -44,7 +53,7 @@ _FUNCTION_WORDS = """
     est sont der die das ein eine ist sind im il lo gli e o
 """
 _DENIAL_WORDS = """
-    not no never neither nor cannot without unlike except isn't aren't wasn't doesn't don't didn't won't can't incorrect nicht kein keine
+    not no never neither nor cannot without unlike except incorrect nicht kein keine
     pas jamais nunca nao non nie не нет
 """
 _CLAIM_WORDS = "= is are equals equal makes gives has have was be it's that's"
@@ -58,16 +67,6 @@ _SO = re.compile(
 )
 _TAKES_BACK = re.compile(r"\W*(?:no[,.!:]|actually\b|wait\b|correction\b|i mean\b|i meant\b)")
 _BUT = re.compile(r"\bbut\b")
-_CLAUSE = re.compile(
-    r"[,;:()\u2013\u2014]|\s-\s(?!\d)|\b(?:but|however|although|though|while|whereas|because|since)\b"
-)
-_SENTENCE = re.compile("[!?\u3002\uff01\uff1f;\n]+|\\.(?!\\d)")
-_BULLET = re.compile(r"(?:^|\n)[ \t]*(?:[-*\u2022]|\d+[.)])[ \t]+")
-_UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
-_TOKEN = re.compile(
-    f"[{_UNSPACED}]|(?<![\\w)])-?\\d+(?:[.,]\\d+)*|\\d+|[^\\W\\d_{_UNSPACED}]+(?:'[^\\W\\d_]+)?|="
-)
-_ENDING = re.compile(r"(?:'s|s|es|n|an|ian|e?d|ing|e?rs?|ly|y)?")
 
 
 @dataclass(frozen=True)
@@ -86,17 +85,6 @@ def _wrong(why: str) -> Grade:
     return Grade(right=False, why=why)
 
 
-@dataclass(frozen=True)
-class _Said:
-    """A sentence or clause: its text in lower case and the tokens of it."""
-
-    text: str
-    tokens: Tokens
-
-    def overlap(self, content: frozenset[str]) -> int:
-        return sum(any(_like(token, word) for token in self.tokens) for word in content)
-
-
 def is_expected(answer: str, accepted: Sequence[str]) -> bool:
     """Whether the whole answer is one of the accepted ones, but for case, spacing and closing punctuation."""
     return _bare(answer) in {_bare(one) for one in accepted}
@@ -112,7 +100,7 @@ def grade(answer: str, question: str, accepted: Sequence[str]) -> Grade:
     """
     if is_expected(answer, accepted):
         return _right("is an expected answer")
-    sentences = _sentences(answer)
+    sentences = sentences_of(answer)
     if not sentences:
         return _wrong("says nothing")
     content = _content(question)
@@ -120,24 +108,24 @@ def grade(answer: str, question: str, accepted: Sequence[str]) -> Grade:
     return next((one for one in grades if one.right), grades[0] if grades else _wrong("nothing is expected"))
 
 
-def _graded(sentences: list[_Said], content: frozenset[str], key: Tokens) -> Grade:
-    numbers = [token for token in key if _is_number(token)]
+def _graded(sentences: list[Said], content: frozenset[str], key: Tokens) -> Grade:
+    numbers = [token for token in key if is_number(token)]
     if len(key) <= _PHRASE and len(numbers) == 1:
         return _number(sentences, content, numbers[0], next((one for one in key if one != numbers[0]), ""))
     return (_named if len(key) <= _PHRASE else _described)(sentences, content, key)
 
 
-def _described(sentences: list[_Said], content: frozenset[str], key: Tokens) -> Grade:
+def _described(sentences: list[Said], content: frozenset[str], key: Tokens) -> Grade:
     del content
     said = [token for sentence in sentences for token in sentence.tokens]
-    share = sum(any(_like(token, word) for token in said) for word in key) / len(key)
+    share = sum(any(like(token, word) for token in said) for word in key) / len(key)
     return Grade(share >= _DESCRIBED, f"has {share:.0%} of the words of: {' '.join(key)}")
 
 
-def _named(sentences: list[_Said], content: frozenset[str], key: Tokens) -> Grade:
+def _named(sentences: list[Said], content: frozenset[str], key: Tokens) -> Grade:
     told = " ".join(key)
     deciding = _deciding(sentences, content, key)
-    if deciding is None or not _places(deciding.tokens, key):
+    if deciding is None or not places(deciding.tokens, key):
         return _wrong(f"does not name {told}")
     if not _affirmed(deciding, key):
         return _wrong(f"denies {told}")
@@ -148,30 +136,31 @@ def _named(sentences: list[_Said], content: frozenset[str], key: Tokens) -> Grad
     return _right(f"names {told}")
 
 
-def _deciding(sentences: list[_Said], content: frozenset[str], key: Tokens) -> _Said | None:
+def _deciding(sentences: list[Said], content: frozenset[str], key: Tokens) -> Said | None:
     """The sentence that an answer stands or falls with."""
     for sentence in reversed(sentences[1:]):
         if _TAKES_BACK.match(sentence.text):
             return sentence
     for sentence in sentences:
         if found := _ANSWER_IS.search(sentence.text):
-            rest = _said(sentence.text[found.end() :])
+            rest = said_in(sentence.text[found.end() :])
             if rest.tokens:
                 return rest
     return next(
-        (
-            one
-            for one in sentences
-            if _places(one.tokens, key) or (content and one.overlap(content) == len(content))
-        ),
+        (one for one in sentences if places(one.tokens, key) or _takes_up(one, content)),
         None,
     )
 
 
-def _affirmed(said: _Said, key: Tokens) -> bool:
+def _takes_up(said: Said, content: frozenset[str]) -> bool:
+    """Whether a sentence answers the question, rightly or not: it says something of all that was asked about."""
+    return len(content) > 1 and said.overlap(content) == len(content) and bool(_CLAIM & set(said.tokens))
+
+
+def _affirmed(said: Said, key: Tokens) -> bool:
     """Whether a key stands somewhere without a denial before it in the same clause."""
-    for clause in _clauses(said.text):
-        for place in _places(clause.tokens, key):
+    for clause in clauses_of(said.text):
+        for place in places(clause.tokens, key):
             before = clause.tokens[max(0, place - _NEAR) : place]
             if not _DENIALS & set(before) and not _denied(clause.text, key):
                 return True
@@ -179,19 +168,19 @@ def _affirmed(said: _Said, key: Tokens) -> bool:
 
 
 def _denied(text: str, key: Tokens) -> bool:
-    return any(_places(_tokens(text[found.end() :]), key) for found in _DENIED.finditer(text))
+    return any(places(tokens_of(text[found.end() :]), key) for found in _DENIED.finditer(text))
 
 
-def _left_for_another(said: _Said, content: frozenset[str], key: Tokens) -> bool:
+def _left_for_another(said: Said, content: frozenset[str], key: Tokens) -> bool:
     """Whether the key is left behind by a "but" after which the question is answered otherwise."""
     found = _BUT.search(said.text)
     if not found:
         return False
-    rest = _said(said.text[found.end() :])
-    return not _places(rest.tokens, key) and bool(_CLAIM & set(rest.tokens)) and rest.overlap(content) > 0
+    rest = said_in(said.text[found.end() :])
+    return not places(rest.tokens, key) and bool(_CLAIM & set(rest.tokens)) and rest.overlap(content) > 0
 
 
-def _open(said: _Said, key: Tokens) -> bool:
+def _open(said: Said, key: Tokens) -> bool:
     """Whether the key stands beside another answer with "or", in a mix, or in a long list."""
     name = r"\s+".join(re.escape(word) + r"\w*" for word in key)
     article = r"(?:an?\s+|the\s+)?"
@@ -205,10 +194,10 @@ def _open(said: _Said, key: Tokens) -> bool:
     item = r"(?<![\w'-])[\w'-]++(?:\s++(?!and\b|or\b)[\w'-]++)?+"
     joined = rf"(?:\s*,\s*(?:and\s+|or\s+)?{item}|\s+(?:and|or)\s+{item})"
     lists = re.finditer(rf"{item}{joined}{{{_LIST - 1},}}", said.text)
-    return any(_places(_tokens(found.group()), key) for found in lists)
+    return any(places(tokens_of(found.group()), key) for found in lists)
 
 
-def _number(sentences: list[_Said], content: frozenset[str], wanted: str, unit: str) -> Grade:
+def _number(sentences: list[Said], content: frozenset[str], wanted: str, unit: str) -> Grade:
     """Grade by the value that is concluded."""
     found = _concluded(sentences, content)
     if found is None:
@@ -221,13 +210,13 @@ def _number(sentences: list[_Said], content: frozenset[str], wanted: str, unit: 
     return _right(f"says {wanted}")
 
 
-def _concluded(sentences: list[_Said], content: frozenset[str]) -> tuple[str, str] | None:
+def _concluded(sentences: list[Said], content: frozenset[str]) -> tuple[str, str] | None:
     """The number that an answer comes to, and the word after it."""
     final: list[tuple[str, str]] = []
     for sentence in sentences:
         answer = _ANSWER_IS.search(sentence.text)
         if found := answer or _SO.search(sentence.text):
-            rest = _clauses(sentence.text[found.end() :])
+            rest = clauses_of(sentence.text[found.end() :])
             said = [claim for one in rest if (claim := _claim(one.tokens))]
             if answer:
                 # "The answer is 7, which is half of 14": the verb before the number is in what was found.
@@ -240,7 +229,7 @@ def _concluded(sentences: list[_Said], content: frozenset[str]) -> tuple[str, st
             final += said[-1:]
     if final:
         return final[-1]
-    clauses = [clause for sentence in sentences for clause in _clauses(sentence.text)]
+    clauses = [clause for sentence in sentences for clause in clauses_of(sentence.text)]
     claims = [(clause.overlap(content), claim) for clause in clauses if (claim := _claim(clause.tokens))]
     if claims:
         most = max(overlap for overlap, _ in claims)
@@ -254,10 +243,10 @@ def _claim(tokens: Tokens) -> tuple[str, str] | None:
         if tokens[place] not in _CLAIM:
             continue
         following = range(place + 1, min(place + 1 + _NEAR, len(tokens)))
-        number = next((i for i in following if _is_number(tokens[i])), None)
+        number = next((i for i in following if is_number(tokens[i])), None)
         if number is None or _DENIALS & set(tokens[place:number]):
             continue
-        if number + 1 == len(tokens) or not _is_number(tokens[number + 1]):
+        if number + 1 == len(tokens) or not is_number(tokens[number + 1]):
             return tokens[number], "".join(tokens[number + 1 : number + 2])
     return None
 
@@ -266,7 +255,7 @@ def _first(tokens: Tokens, content: frozenset[str]) -> tuple[str, str] | None:
     """The first number of a clause that the question does not have, and that is not denied."""
     for place, token in enumerate(tokens):
         if (
-            _is_number(token)
+            is_number(token)
             and token not in content
             and not _DENIALS & set(tokens[max(0, place - 2) : place])
         ):
@@ -279,11 +268,11 @@ def _keys(content: frozenset[str], accepted: Tokens) -> tuple[Tokens, ...]:
     """What accepted answers say beyond the question, each once; descriptions only where there is nothing shorter."""
     found: dict[Tokens, None] = {}
     for one in accepted:
-        tokens = tuple(token for token in _tokens(_plain(one)) if token != "=")  # noqa: S105 - an equals sign
+        tokens = tuple(token for token in tokens_of(plain(one)) if token != "=")  # noqa: S105 - an equals sign
         telling = tuple(token for token in tokens if token not in _FUNCTION)
         beyond = tuple(token for token in telling if token not in content)
         if len(beyond) < len(telling) and not beyond:
-            beyond = telling[-1:] if _is_number(telling[-1]) else telling
+            beyond = telling[-1:] if is_number(telling[-1]) else telling
         found[beyond or telling or tokens] = None
     keys = sorted((key for key in found if key), key=len)
     return tuple(key for key in keys if len(key) <= _PHRASE) or tuple(keys)
@@ -291,66 +280,7 @@ def _keys(content: frozenset[str], accepted: Tokens) -> tuple[Tokens, ...]:
 
 @functools.lru_cache(maxsize=4096)
 def _content(question: str) -> frozenset[str]:
-    return frozenset(token for token in _tokens(_plain(question)) if token not in _FUNCTION)
-
-
-def _sentences(text: str) -> list[_Said]:
-    parts = _SENTENCE.split(_BULLET.sub(", ", _plain(text[:_READ])))
-    return [said for part in parts if (said := _said(part)).tokens]
-
-
-def _clauses(text: str) -> list[_Said]:
-    return [said for part in _CLAUSE.split(text) if (said := _said(part)).tokens]
-
-
-def _said(text: str) -> _Said:
-    return _Said(text.strip(), _tokens(text))
-
-
-def _tokens(text: str) -> Tokens:
-    return tuple(
-        NUMERALS.get(token, token.replace(",", "") if _is_number(token) else token)
-        for token in _TOKEN.findall(text)
-    )
-
-
-def _places(tokens: Tokens, key: Tokens) -> list[int]:
-    """Where the words of a key follow each other; as a letter "I" and "A" end what is said, or are said to be one."""
-    last = len(tokens) - len(key) + 1
-    found = [
-        place
-        for place in range(last)
-        if all(_like(token, word) for token, word in zip(tokens[place : place + len(key)], key, strict=True))
-    ]
-    if key in (("i",), ("a",)):
-        return [
-            place
-            for place in found
-            if tokens[place + 1 : place + 2] in ((), ("is",), ("comes",), ("follows",))
-        ]
-    return found
-
-
-def _like(token: str, word: str) -> bool:
-    """Whether a token is a word of the key, or the word with an ending."""
-    if token == word:
-        return True
-    stem = word[:-1] if word.endswith(("e", "y")) else word.removesuffix("s")
-    if len(stem) < 3 or not token.startswith(stem):  # noqa: PLR2004 - shorter words take no ending
-        return False
-    return _ENDING.fullmatch(token, len(stem)) is not None or token == word
-
-
-def _is_number(token: str) -> bool:
-    return token.lstrip("-")[:1].isdigit()
-
-
-def _plain(text: str) -> str:
-    """Lower case, without accents and markup, with plain quotes."""
-    text = unicodedata.normalize("NFKD", text).casefold().replace("\u2019", "'")
-    text = "".join(character for character in text if not unicodedata.combining(character))
-    text = re.sub(r"(?<=[a-z]{3})our(?=s?\b)", "or", text).replace("grey", "gray")  # British and American
-    return re.sub(r"[*_`\"\u201c\u201d]", "", unicodedata.normalize("NFKC", text))
+    return frozenset(token for token in tokens_of(plain(question)) if token not in _FUNCTION)
 
 
 def _bare(text: str) -> str:
