@@ -12,6 +12,7 @@ from dpo_cli.config.settings import (
     MOST_AT_ONCE,
     DataConfig,
     GenerationConfig,
+    LengthConfig,
     LoadingConfig,
     ModelConfig,
     OptimizationConfig,
@@ -19,8 +20,6 @@ from dpo_cli.config.settings import (
     Settings,
     Strings,
     Text,
-    Truncation,
-    TruncationMode,
     setting,
 )
 
@@ -71,6 +70,31 @@ class IdentityVerdict(Settings):
         0.0, "Verdict: maximum fraction of answers with the name doubled.", "Verdict"
     )
     max_ordinary_drop: Rate = setting(0.02, "Verdict: maximum drop in correct ordinary answers.", "Verdict")
+    max_claims: Rate = setting(
+        0.02, "Verdict: maximum fraction of ordinary answers with the new name.", "Verdict"
+    )
+    max_unlikely: float = setting(
+        1.0,
+        "Verdict: maximum rise of ordinary answers' unlikeliness to the model before, in nats per token.",
+        "Verdict",
+        ge=0,
+    )
+    max_forgotten: float = setting(
+        1.0,
+        "Verdict: maximum rise of the unlikeliness of former ordinary answers, in nats per token.",
+        "Verdict",
+        ge=0,
+    )
+    max_repetition_rise: Rate = setting(
+        0.05, "Verdict: maximum rise of repeated phrases in ordinary answers.", "Verdict"
+    )
+    max_cut_off_rise: Rate = setting(0.05, "Verdict: maximum rise of cut-off ordinary answers.", "Verdict")
+    max_same_answer_rise: Rate = setting(
+        0.1, "Verdict: maximum rise of ordinary answers that other questions get too.", "Verdict"
+    )
+    max_longer: float = setting(
+        1.5, "Verdict: maximum length of ordinary answers, as a multiple of before.", "Verdict", ge=0
+    )
 
 
 class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig):
@@ -198,7 +222,7 @@ class CompareConfig(IdentityVerdict, GenerationConfig, LoadingConfig):
     html: Text | None = setting(None, "Write report.html to this file.", "Output", basic=True)
 
 
-class CheckConfig(DataConfig, ModelConfig):
+class CheckConfig(LengthConfig, DataConfig, ModelConfig):
     """The settings of `dpo check`."""
 
     command: ClassVar[str] = "check"
@@ -206,22 +230,6 @@ class CheckConfig(DataConfig, ModelConfig):
     dataset: Text | None = setting(
         None, "File, folder or hub id of preference pairs.", "Data", flag="argument", basic=True
     )
-    max_length: int = setting(
-        1024,
-        "Maximum length of prompt plus completion, in tokens; the rest is cut.",
-        "Data",
-        ge=2,
-        le=MOST,
-        basic=True,
-    )
-    truncation_mode: TruncationMode = setting(
-        "keep_start", "Which end to keep when a pair is too long.", "Data"
-    )
-
-    @property
-    def truncation(self) -> Truncation:
-        """How a pair that is too long is cut."""
-        return Truncation(self.max_length, self.truncation_mode)
 
 
 class BenchConfig(ModelConfig):

@@ -55,6 +55,8 @@ class _SlotLayer(CacheLayerMixin):
     """Keys and values of one layer, `[rows, heads, columns, width]`."""
 
     is_sliding = False
+    keys: Any
+    values: Any
 
     def __init__(self, columns: _Columns) -> None:
         super().__init__()
@@ -235,8 +237,8 @@ def answers_as_they_end(
         if waiting and len(rows) >= min(ADMITTED, len(waiting), len(held)):
             chosen = _next_group(waiting, prompts, len(rows))
             rows = rows[: len(chosen)]
-            for row, place in zip(rows, chosen, strict=True):
-                held[row], said[place] = place, []
+            for row, taken in zip(rows, chosen, strict=True):
+                held[row], said[taken] = taken, []
             logits = slots.admit(rows, [prompts[place] for place in chosen])
         else:
             if not waiting and len(said) <= len(held) // 2:
@@ -264,7 +266,7 @@ def _next_group(waiting: deque[int], prompts: Sequence[list[int]], most: int) ->
     return group
 
 
-def reason_against(model: Any) -> str | None:PeftModel
+def reason_against(model: Any) -> str | None:
     """Why answers of a model cannot make room for others one by one; None where they can.
 
     What its configuration does not tell is decided by a trial: rows that were replaced must get the logits that the
