@@ -8,6 +8,7 @@ from dpo_cli.config import AskConfig, DPOTrainingConfig, load_settings, to_toml
 from dpo_cli.data.pairs import Pair
 from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from dpo_cli.errors import ConfigError
+from dpo_cli.jobs.asking import note_thinking
 from dpo_cli.jobs.compare import ask
 from dpo_cli.models.generate import conversation, generate, stream
 from dpo_cli.models.loading import load_model_and_tokenizer
@@ -147,6 +148,11 @@ def test_it_is_known_where_templates_leave_thinking_out_and_where_they_ask_for_i
     tokenizer = make_tokenizer(template=KINDS[name].template or CHATML)
     tokenizer.bos_token = "<|endoftext|>"
     assert (cuts_thinking(tokenizer), opens_thinking(tokenizer)) == (cuts, opens)
+    for thinking, says in ((None, "--thinking off asks as is trained"), ("keep", "so none is kept")):
+        told = []
+        set_options(tokenizer, "m", thinking, {})
+        note_thinking(tokenizer, told.append)
+        assert [says in one.message for one in told] == ([True] if cuts else [])
 
 
 def test_identity_pairs_have_thinking_only_if_it_is_kept(tmp_path):
