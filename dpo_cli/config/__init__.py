@@ -11,6 +11,7 @@ from dpo_cli.config.commands import (
     CompareConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
+    ResumeConfig,
 )
 from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
 from dpo_cli.config.paths import user_path
@@ -42,6 +43,7 @@ __all__ = [
     "IdentityShiftConfig",
     "ModelConfig",
     "OptimizationConfig",
+    "ResumeConfig",
     "Settings",
     "Truncation",
     "TruncationMode",

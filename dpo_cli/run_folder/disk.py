@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpo_cli.errors import OutputError, TrainingError
+from dpo_cli.errors import DpoError, OutputError, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,20 +64,21 @@ def disk_in_words(what: str, place: Path) -> Iterator[None]:
         ) from error
 
 
-def require_room(place: Path, size: int, what: str) -> None:
-    """Refuse a run that would fill the disk.
+def require_room(place: Path, size: int, what: str, kind: type[DpoError] = OutputError) -> None:
+    """Refuse a run, or a file of it, that would fill the disk.
 
     Args:
         place: Where it writes.
         size: Bytes that it writes at least.
         what: What they are, for the message.
+        kind: The exception.
 
     Raises:
-        OutputError: If fewer bytes are free there.
+        DpoError: The exception, if fewer bytes are free there.
     """
     free = shutil.disk_usage(_existing(place)).free
     if free < size:
-        raise OutputError(
+        raise kind(
             f"{place}: {readable(free)} are free there, but this run writes {readable(size)} ({what})",
             hint="Free some space on that disk, or give an --output-dir on another one.",
         )
