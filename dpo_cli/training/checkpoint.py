@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file, save_file
 
 from dpo_cli.engine.trainer import SharedPrefixTrainer
@@ -97,6 +98,7 @@ class CheckpointedTrainer(SharedPrefixTrainer):
     def __init__(self, *args: Any, checkpoints: Checkpoints, **kwargs: Any) -> None:
         self.checkpoints = checkpoints
         self._to_restore: dict[str, Any] | None = None
+        self._epoch = self._epoch_began = 0
         super().__init__(*args, **kwargs)
 
     def go_on(self) -> None:
@@ -182,6 +184,8 @@ class CheckpointedTrainer(SharedPrefixTrainer):
             },
             "forwards": {"packed": self.forwards.packed, "handed_over": dict(self.forwards.handed_over)},
             "references": [self.references_computed, self.references_found],
+            "epoch": self._epoch,
+            "epoch_began": self._epoch_began,
             "stop": self._ends_here(),
             "parts": {name: part.state() for name, part in self.checkpoints.parts.items()},
         }
@@ -221,10 +225,16 @@ class CheckpointedTrainer(SharedPrefixTrainer):
         if self._to_restore is not None and self.state.best_global_step:
             best = self.checkpoints.folder / f"checkpoint-{self.state.best_global_step}"
             self.state.best_model_checkpoint = str(best) if best.is_dir() else None
-        return result
+        if self._to_restore is None or isinstance(self.train_dataset, Dataset):
+            return result
+        # transformers takes a stream for one pass, however often it was walked
+        steps = self.state.global_step - self._to_restore["epoch_began"]
+        return self._to_restore["epoch"], steps * self.args.gradient_accumulation_steps
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         state, self._to_restore = self._to_restore, None
+        self._epoch = kwargs["epoch"]
+        self._epoch_began = self.state.global_step if state is None else state["epoch_began"]
         if state is not None:
             self._restore(state)
             if state["stop"] or self.state.global_step >= self.state.max_steps:
