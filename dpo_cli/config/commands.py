@@ -256,5 +256,4 @@ class ResumeConfig(Settings):
         False,
         "Go on although versions or the device have changed, which affect only rounding.",
         "Output",
-        basic=True,
     )

@@ -395,9 +395,8 @@ class OptimizationConfig(LengthConfig, ModelConfig):
     )
     resume: bool = setting(
         False,
-        "Go on with the interrupted run in the output folder; starts one where there is none.",
+        "Go on with the interrupted run in the output folder; begin one where there is none.",
         "Output",
-        basic=True,
     )
     resume_anyway: bool = setting(
         False, "With --resume: accept changes that affect only speed, output or rounding.", "Output"

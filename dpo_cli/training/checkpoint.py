@@ -32,6 +32,7 @@ STATE: Final = "dpo_state.json"
 FINGERPRINT: Final = "fingerprint.json"
 _RANDOM: Final = "random_state.json"
 _TRAINER: Final = "trainer_state.json"  # transformers' name
+_ARGUMENTS: Final = "training_args.bin"  # likewise
 _REFERENCE: Final = "reference.safetensors"
 _MOMENTS: Final = 3
 """Bytes of a checkpoint, in those of the trained weights: themselves, and what Adam keeps of each."""
@@ -244,6 +245,8 @@ class CheckpointedTrainer(SharedPrefixTrainer):
         super()._run_epoch(*args, **kwargs)
 
     def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)  # for transformers' own trainer; ours reads no pickles
+        torch.save(self.args, f"{output_dir}/{_ARGUMENTS}")
         write_random_state(output_dir)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
