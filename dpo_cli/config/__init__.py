@@ -17,6 +17,7 @@ from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, re
 from dpo_cli.config.paths import user_path
 from dpo_cli.config.settings import (
     EMBEDDED,
+    OF_TOKENIZER,
     PRESET_SETTINGS,
     DataConfig,
     GenerationConfig,
@@ -31,6 +32,7 @@ from dpo_cli.config.sources import apply_preset, load_settings, settings_from, t
 
 __all__ = [
     "EMBEDDED",
+    "OF_TOKENIZER",
     "PRESET_SETTINGS",
     "SETTINGS_BYTES",
     "AskConfig",

@@ -168,7 +168,9 @@ def answer_questions(
 def answers_json(model: str, answers: Sequence[Answer]) -> dict[str, Any]:
     """The document that `dpo test --json` prints."""
     rows = [
-        {"question": one.question.text, "answer": one.answer, "truncated": one.truncated} for one in answers
+        {"question": one.question.text, "answer": one.answer, "truncated": one.truncated}
+        | ({"thinking": one.thinking} if one.thinking else {})
+        for one in answers
     ]
     return {"model": model, "answers": rows}
 
@@ -319,7 +321,8 @@ def _ask(
         on_progress=on_progress,
     )
     answers = [
-        Answer(question, one.text, one.truncated) for question, one in zip(questions, found, strict=True)
+        Answer(question, one.text, one.truncated, one.thinking)
+        for question, one in zip(questions, found, strict=True)
     ]
     return answers, [
         Continuation(one.prompt_ids, one.token_ids, question.group)

@@ -40,11 +40,18 @@ class Answer:
         question: The question.
         answer: Its text without special tokens.
         truncated: Cut off at the longest answer allowed.
+        thinking: What the model thought before it answered; it is not scored.
     """
 
     question: Question
     answer: str
     truncated: bool = False
+    thinking: str = ""
+
+    @property
+    def cut_while_thinking(self) -> bool:
+        """Whether it was cut off before the answer began."""
+        return self.truncated and bool(self.thinking) and not self.answer
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,9 @@ def right_or_wrong(answer: Answer) -> bool | None:
 def notes(answer: Answer) -> list[str]:
     """What a reader should know of an answer besides its text."""
     found = [
-        ("empty", not answer.answer),
-        ("cut off", answer.truncated),
+        ("cut off while thinking", answer.cut_while_thinking),
+        ("empty", not answer.answer and not answer.cut_while_thinking),
+        ("cut off", answer.truncated and not answer.cut_while_thinking),
         ("wrong", right_or_wrong(answer) is False),
     ]
     return [note for note, applies in found if applies]
