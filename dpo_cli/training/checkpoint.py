@@ -21,7 +21,7 @@ from dpo_cli.engine.trainer import SharedPrefixTrainer
 from dpo_cli.errors import TrainingError
 from dpo_cli.models.finite import trained_parameters
 from dpo_cli.run_folder.checkpoints import Checkpoint, new_checkpoint, rotate
-from dpo_cli.run_folder.disk import disk_in_words, require_room
+from dpo_cli.run_folder.disk import disk_in_words, refuse_to_fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -138,7 +138,7 @@ class CheckpointedTrainer(SharedPrefixTrainer):
         self.store_flos()
         try:
             with disk_in_words("a checkpoint", kept.folder):
-                require_room(kept.folder, checkpoint_bytes(model), "a checkpoint", TrainingError)
+                refuse_to_fill(kept.folder, checkpoint_bytes(model))
                 self._write_checkpoint()
         except TrainingError as error:
             if kept.required or kept.interrupted():

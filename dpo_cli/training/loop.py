@@ -17,17 +17,19 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from dpo_cli.engine.length_scaled_rope import length_limit
 from dpo_cli.errors import ConfigError, OutputError, TrainingError
-from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
+from dpo_cli.events import Noted, Progress, RunFinished, RunStarted, Warned, ignore
 from dpo_cli.models.devices import choose_dtype
 from dpo_cli.models.finite import not_finite_weights, trained_parameters
 from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memory_bytes
 from dpo_cli.run_folder import TRIAL, disk_in_words, require_room
 from dpo_cli.run_folder.checkpoints import TRAINED, Checkpoint, new_checkpoint
+from dpo_cli.run_folder.disk import room_missing
 from dpo_cli.training.alarms import Alarms
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback
 from dpo_cli.training.checkpoint import (
     CheckpointedTrainer,
     Checkpoints,
+    checkpoint_bytes,
     link,
     read_fingerprint,
     weights_digest,
@@ -304,13 +306,20 @@ class Training:
         What was written stays until the trained model takes its room.
         """
         trained = sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
-        require_room(folder, trained * (3 if self.config.stop_on_collapse else 1), "weights")
+        needed = trained * (3 if self.config.stop_on_collapse else 1)
+        require_room(folder, needed, "weights")
+        if self.saves and (short := room_missing(folder, needed + self._checkpoint_room())):
+            self.on_event(Noted(f"The disk may fill up: with checkpoints this run writes {short}."))
         (folder / TRIAL).mkdir()
         try:
             with disk_in_words("the model", folder):
                 save_policy(self.model, self.tokenizer, self.located, folder / TRIAL)
         except TrainingError as error:
             raise OutputError(error.message, hint=error.hint) from error
+
+    def _checkpoint_room(self) -> int:
+        """Bytes of the checkpoints that are kept, and of the one that is being written."""
+        return checkpoint_bytes(self.model) * (self.config.save_total_limit + 1)
 
     def _arguments(self, folder: Path) -> DPOConfig:
         dtype = choose_dtype(
