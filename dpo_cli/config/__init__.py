@@ -11,6 +11,7 @@ from dpo_cli.config.commands import (
     CompareConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
+    IdentityVerdict,
     ResumeConfig,
 )
 from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
@@ -43,6 +44,7 @@ __all__ = [
     "DataConfig",
     "GenerationConfig",
     "IdentityShiftConfig",
+    "IdentityVerdict",
     "ModelConfig",
     "OptimizationConfig",
     "ResumeConfig",

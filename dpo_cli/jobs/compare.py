@@ -13,6 +13,7 @@ from dpo_cli.config import (
     DataConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
+    IdentityVerdict,
     Truncation,
     load_settings,
     user_path,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 LAST_RUN = "./dpo_output"
 """Where `train` and `identity-shift` write unless told otherwise."""
+
+OF_A_RENAME = tuple(name for name in IdentityVerdict.model_fields if name != "max_ordinary_drop")
+"""Thresholds for figures that are measured of a model with a new name only."""
 
 FIRST_QUESTIONS = 6
 """Questions that `dpo test` asks when none is given."""
@@ -224,7 +228,8 @@ def run_comparison(
         ModelError: A model cannot be loaded, or has no chat template.
         DataError: Pairs are given, and none has anything to score.
     """
-    from dpo_cli.evaluation.compare import compare_examinations, examine
+    from dpo_cli.evaluation.compare import AskSettings, compare_examinations, examine
+    from dpo_cli.evaluation.damage import read_back
 
     def examined(name: str, first: Examination | None) -> Examination:
         return examine(
@@ -241,6 +246,9 @@ def run_comparison(
     _release_memory()
     second = examined(after, first)
     _release_memory()
+    if judging.get("names") is not None:
+        second = read_back(load(before)[0], first, second, batch_size=(settings or AskSettings()).batch_size)
+        _release_memory()
     return compare_examinations(first, second, **judging)
 
 
@@ -298,7 +306,7 @@ def _everything_counts(config: CompareConfig, *, names: bool, pairs: bool) -> No
     """Refuse what is said of names or of pairs where there are none."""
     without = {
         "held-out pairs, see --pairs": () if pairs else ("beta", "max_length"),
-        "the names, see --new-name": () if names else ("min_new_name", "max_old_name", "max_doubled_name"),
+        "the names, see --new-name": () if names else OF_A_RENAME,
     }
     told = [
         f"{flag_name(name)}: has no effect without {what}"
