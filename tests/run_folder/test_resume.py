@@ -71,11 +71,11 @@ def whole(place):
 def test_signals_and_kills_in_turn_end_in_the_same_files(place, whole):
     cwd = place("torn")
     code, printed = train(cwd, before=at_step(2, kill(signal.SIGTERM)))
-    assert code == 128 + signal.SIGTERM
+    assert code == 128 + signal.SIGTERM, printed
     assert "SIGTERM: the run is saved and ends after this step" in printed
     assert "The checkpoints written so far are in out.failed. Go on with: dpo resume out.failed" in printed
     code, printed = dpo(["resume", "out.failed"], cwd, at_step(4, kill(signal.SIGINT)))
-    assert code == 128 + signal.SIGINT
+    assert code == 128 + signal.SIGINT, printed
     assert "Going on from checkpoint-2 (step 2)" in printed
     code, printed = train(cwd, "--resume", before=at_step(5, kill(signal.SIGKILL)))
     assert code == -signal.SIGKILL
@@ -104,7 +104,7 @@ def test_a_second_signal_ends_at_once_and_the_older_checkpoint_is_whole(place):
         os.kill(os.getpid(), signal.SIGTERM)
 
     code, printed = train(cwd, "--save-steps", "2", before=at_step(3, twice))
-    assert code == 128 + signal.SIGTERM
+    assert code == 128 + signal.SIGTERM, printed
     assert [p.name for p in (cwd / "out.failed").glob("checkpoint-*")] == ["checkpoint-2"]
     assert "Go on with: dpo resume out.failed" in printed
     code, printed = train(cwd, "--resume", "--save-steps", "2", "--learning-rate", "1e-3")
