@@ -1,0 +1,93 @@
+"""Micro-batches that go through the model together are trained on as TRL trains on them one by one."""
+
+import pytest
+import torch
+from engine.parity import pairs, twice, worst_difference
+
+from dpo_cli.engine import accumulation
+from dpo_cli.engine.packed_forward import PackedForward
+from dpo_cli.training.trl_config import lora_config
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def packed_rows(monkeypatch):
+    """Pairs in each packed row that training scores."""
+    sizes, score = [], PackedForward.score
+
+    def counted(self, model, *, input_ids, **named):
+        if model.training:
+            sizes.append(len(input_ids) // 2)
+        return score(self, model, input_ids=input_ids, **named)
+
+    monkeypatch.setattr(PackedForward, "score", counted)
+    return sizes
+
+
+def same(run):
+    ours, theirs, gap = run
+    worst, where = worst_difference(ours, theirs)
+    assert worst < TOLERANCE, where
+    assert gap < TOLERANCE
+
+
+ONE_BY_ONE = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "max_steps": 4}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "most"), [(10**6, 4), (150, 2), (1, 1)], ids=["a whole step", "some groups", "each alone"]
+)
+def test_a_step_of_single_pairs(tokens, most, tmp_path, monkeypatch, packed_rows):
+    monkeypatch.setattr(accumulation, "TOKENS", tokens)
+    # 11 pairs: the last step of an epoch has fewer micro-batches.
+    same(
+        twice(
+            "llama", pairs(11), tmp_path, **ONE_BY_ONE, loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.5]
+        )
+    )
+    assert max(packed_rows[1:]) == most
+
+
+def test_adapters_clipping_and_a_reference_in_the_loop(tmp_path, packed_rows):
+    same(twice("qwen3", pairs(11), tmp_path, **ONE_BY_ONE, peft_config=lora_config(4), max_grad_norm=0.1))
+    assert max(packed_rows) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["gemma2", "gpt2", "minicpm3", "qwen3_moe"])
+@pytest.mark.parametrize("loss", ["sigmoid", "aot", "ipo"])
+def test_families_and_losses(family, loss, tmp_path):
+    settings = {**ONE_BY_ONE, "per_device_train_batch_size": 2, "use_weighting": True}
+    same(
+        twice(
+            family,
+            pairs(24),
+            tmp_path,
+            **settings,
+            loss_type=[loss],
+            precompute_ref_log_probs=True,
+            reference=False,
+        )
+    )
+
+
+def test_a_router_s_loss_is_about_one_micro_batch(tmp_path, packed_rows):
+    same(twice("qwen3_moe", pairs(11), tmp_path, changes={"output_router_logits": True}, **ONE_BY_ONE))
+    assert max(packed_rows) == 1
+
+
+def test_a_step_that_was_broken_off_leaves_nothing():
+    left = accumulation.Accumulation()
+    batch = {name: make_batch() for name in ("input_ids", "attention_mask", "completion_mask")}
+    left.plan([batch, batch])
+    assert left.scores(make_batch(), lambda _: None) is None
+    left.trained()
+    left.plan([batch])
+    assert left.scores(make_batch(), lambda _: pytest.fail("it is alone")) is None
+    left.trained()
+    left.trained()
+
+
+def make_batch():
+    return torch.ones(2, 3, dtype=torch.long)
