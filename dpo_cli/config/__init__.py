@@ -14,6 +14,7 @@ from dpo_cli.config.commands import (
 )
 from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
 from dpo_cli.config.paths import user_path
+from dpo_cli.config.recipes import Recipe
 from dpo_cli.config.settings import (
     EMBEDDED,
     PRESET_SETTINGS,
@@ -42,6 +43,7 @@ __all__ = [
     "IdentityShiftConfig",
     "ModelConfig",
     "OptimizationConfig",
+    "Recipe",
     "Settings",
     "Truncation",
     "TruncationMode",

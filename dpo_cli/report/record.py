@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from dpo_cli.events import Warned
     from dpo_cli.jobs.identity_shift import IdentityShiftResult
     from dpo_cli.jobs.train import TrainResult
-    from dpo_cli.training.loop import TrainingResult
 
 _PACKAGES = ("dpo-cli", "torch", "transformers", "trl", "peft", "datasets")
 
@@ -41,6 +40,7 @@ class RunRecord:
         pairs: What became of the data: name to text.
         settings: The settings as TOML; empty for a comparison alone.
         preset: Settings that came with the model rather than from the user: name to text.
+        recipe: The recipe that supplied settings, in a line; empty without one.
         adapter: Whether the output is a LoRA adapter.
     """
 
@@ -55,6 +55,7 @@ class RunRecord:
     pairs: Mapping[str, str] = field(default_factory=dict)
     settings: str = ""
     preset: Mapping[str, str] = field(default_factory=dict)
+    recipe: str = ""
     adapter: bool = False
 
 
@@ -66,7 +67,7 @@ def identity_record(result: IdentityShiftResult) -> RunRecord:
         command="dpo identity-shift --config config.toml",
         base=config.model,
         pairs={"Answers and pairs": result.pairs.summary()} | _counts("", result.pairs.to_json()),
-        **_training(config, result.training, result.comparison, result.seconds, result.preset),
+        **_training(result),
     )
 
 
@@ -77,7 +78,7 @@ def train_record(result: TrainResult) -> RunRecord:
         command="dpo train --config config.toml",
         base=result.config.model,
         pairs=_counts("", result.data.to_json()),
-        **_training(result.config, result.training, result.comparison, result.seconds, result.preset),
+        **_training(result),
     )
 
 
@@ -92,13 +93,8 @@ def comparison_record(comparison: Comparison) -> RunRecord:
     )
 
 
-def _training(
-    config: Any,  # noqa: ANN401 - the settings of either command
-    training: TrainingResult,
-    comparison: Comparison | None,
-    seconds: Mapping[str, float],
-    preset: Mapping[str, Any],
-) -> dict[str, Any]:
+def _training(result: IdentityShiftResult | TrainResult) -> dict[str, Any]:
+    config, training, seconds = result.config, result.training, result.seconds
     facts = {
         "Steps": f"{training.steps}",
         "Training time": duration(training.seconds),
@@ -110,13 +106,14 @@ def _training(
     }
     facts |= {f"Stage: {name}": duration(spent) for name, spent in seconds.items()}
     return {
-        "comparison": comparison,
+        "comparison": result.comparison,
         "history": training.history,
         "warnings": training.warnings,
         "stopped_early": training.stopped_early,
         "facts": facts | _machine(),
         "settings": _toml(config),
-        "preset": {name: f"{value}" for name, value in preset.items()},
+        "preset": {name: f"{value}" for name, value in result.preset.items()},
+        "recipe": "" if result.recipe is None else result.recipe.sentence(),
         "adapter": config.lora_rank is not None,
     }
 
