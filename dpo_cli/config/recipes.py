@@ -86,6 +86,7 @@ _LEARN_A_NAME = {
     "gradient_accumulation_steps": 1,
     "lr_scheduler_type": "constant_with_warmup",
     "warmup_ratio": 0.1,
+    "until_learnt": True,
 }
 """An SFT term, because DPO alone does not make a model say a name that it never says."""
 _SIXTEEN = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 16, **_ROOM}
@@ -172,6 +173,8 @@ def beside(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
         kept.pop("loss_weights", None)
     if "max_steps" in given:
         kept.pop("num_train_epochs", None)
+    if "max_steps" in given or "num_train_epochs" in given:
+        kept.pop("until_learnt", None)
     if "warmup_steps" in given or "warmup_ratio" in given:
         kept = {key: value for key, value in kept.items() if not key.startswith("warmup")}
     batch, steps = "per_device_train_batch_size", "gradient_accumulation_steps"

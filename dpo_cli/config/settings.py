@@ -286,7 +286,7 @@ class OptimizationConfig(ModelConfig):
 
     beta: float = setting(
         0.2,
-        "Strength of the pull towards the reference: higher stays closer to it, lower lets the model move further.",
+        "Pull towards the reference: higher stays closer to it, lower lets the model move further.",
         "Loss",
         gt=0,
         basic=True,
@@ -308,7 +308,7 @@ class OptimizationConfig(ModelConfig):
 
     recipe: Text | None = setting(
         None,
-        "Settings for a model of this size: 'auto' from the table of recipes, a TOML file, or 'none'; given settings win.",
+        "Settings by size of model: 'auto', a file, 'none'.",
         "Optimizer",
         basic=True,
     )

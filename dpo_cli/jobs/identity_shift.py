@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.events import Noted, OnEvent, ignore
+from dpo_cli.jobs.dev_questions import dev_questions
 from dpo_cli.jobs.run import json_lines, prepare
 from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in
 from dpo_cli.synthesis.template_name import rename_in_template
@@ -107,8 +108,9 @@ def identity_shift(
         }
         with stages.stage("asking before"):
             before = examine(policy, heldout, name=config.model, **how)
+        dev = dev_questions(config, system_prompt, [question.text for question in asked])
         training, trained = run.train(
-            policy, pairs.dataset, probe=conversation(heldout[0].text, system_prompt)
+            policy, pairs.dataset, probe=conversation(heldout[0].text, system_prompt), dev=dev
         )
         tokenizer, renamed = _with_new_name(config, training.tokenizer, on_event)
         run.save(training, trained, tokenizer=tokenizer)

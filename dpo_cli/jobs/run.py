@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dpo_cli.evaluation.scores import Rename
     from dpo_cli.models.generate import Message
     from dpo_cli.text.questions import Question
+    from dpo_cli.training.learning import DevQuestions
     from dpo_cli.training.loop import Training, TrainingResult
 
     Policy = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -74,6 +75,7 @@ class Run(Generic[C]):
         *,
         eval_pairs: Dataset | None = None,
         probe: list[Message] | None = None,
+        dev: DevQuestions | None = None,
     ) -> tuple[Training, TrainingResult]:
         """Train a loaded policy.
 
@@ -90,6 +92,7 @@ class Run(Generic[C]):
                 pairs,
                 eval_pairs=eval_pairs,
                 probe=None if probe is None else Probe(probe, self.config.max_new_tokens),
+                dev=dev,
                 preset=self.preset,
                 on_event=self.stages.on_event,
             )

@@ -36,6 +36,7 @@ class RunRecord:
         history: Records of logged steps and evaluations, as in `metrics.jsonl`.
         warnings: What looked wrong on the way.
         stopped_early: Why the run ended before its last step; None when it did not.
+        learning: How a new name was learnt, in a sentence; empty where that was not watched.
         facts: What it ran on and how long it took: name to text.
         pairs: What became of the data: name to text.
         settings: The settings as TOML; empty for a comparison alone.
@@ -51,6 +52,7 @@ class RunRecord:
     history: Sequence[Mapping[str, float]] = ()
     warnings: Sequence[Warned] = ()
     stopped_early: str | None = None
+    learning: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     pairs: Mapping[str, str] = field(default_factory=dict)
     settings: str = ""
@@ -110,6 +112,7 @@ def _training(result: IdentityShiftResult | TrainResult) -> dict[str, Any]:
         "history": training.history,
         "warnings": training.warnings,
         "stopped_early": training.stopped_early,
+        "learning": "" if training.learning is None else training.learning.sentence(),
         "facts": facts | _machine(),
         "settings": _toml(config),
         "preset": {name: f"{value}" for name, value in result.preset.items()},

@@ -59,6 +59,8 @@ def show_identity_shift(result: IdentityShiftResult, *, as_json: bool = False) -
                 Text(f"Not changed {count} times (a longer name or an address): {visible_line(what)}")
             )
         _show_stopped(result.training.stopped_early, console)
+        if result.training.learning is not None:
+            console.print(Text(visible_line(result.training.learning.sentence())))
         if result.comparison is not None:
             console.print()
             show_comparison(result.comparison, console)

@@ -90,4 +90,5 @@ def _recipe(
     else:
         return None
     given = {key: getattr(config, key) for key in config.model_fields_set}
-    return replace(recipe, settings=beside(recipe.settings, given))
+    known = {key: value for key, value in recipe.settings.items() if key in type(config).model_fields}
+    return replace(recipe, settings=beside(known, given))

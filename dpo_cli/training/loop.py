@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 import traceback
@@ -16,13 +17,15 @@ from trl.trainer.utils import disable_dropout_in_model
 from dpo_cli.engine.length_scaled_rope import length_limit
 from dpo_cli.engine.trainer import SharedPrefixTrainer
 from dpo_cli.errors import ConfigError, OutputError, TrainingError
-from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
+from dpo_cli.events import Noted, Progress, RunFinished, RunStarted, Warned, ignore
 from dpo_cli.models.devices import choose_dtype
 from dpo_cli.models.finite import not_finite_weights, trained_parameters
 from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memory_bytes
 from dpo_cli.run_folder import TRIAL, disk_in_words, require_room
+from dpo_cli.training.advice import settings_that_help
 from dpo_cli.training.alarms import Alarms
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback
+from dpo_cli.training.learning import DevQuestions, Learning, LearningCallback, laid_out
 from dpo_cli.training.policy import require_end_token, save_policy
 from dpo_cli.training.quiet import quiet_trl
 from dpo_cli.training.trl_config import lora_config, trl_arguments
@@ -61,6 +64,7 @@ class TrainingResult:
         fallback_reason: Why the engine is not the one that was asked for; None when it is.
         engine_forwards: Batches that the engine scored, of the policy and of the reference.
         trl_forwards: Batches that went to TRL's forward although the engine was in place, by reason.
+        learning: How a new name was learnt; None where dev questions were not asked.
     """
 
     steps: int
@@ -76,6 +80,7 @@ class TrainingResult:
     fallback_reason: str | None = None
     engine_forwards: int = 0
     trl_forwards: dict[str, int] = field(default_factory=dict)
+    learning: Learning | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The figures without the history, for `--json` and for the run's files."""
@@ -101,6 +106,7 @@ class Training:
         eval_pairs: Held-out pairs in TRL's layout.
         ref_model: Reference model; None takes the policy as it is before training.
         probe: A question for the model while it trains.
+        dev: Questions by which training ends when a name is learnt.
         preset: Those of the settings that came with the model, told when training begins.
         on_event: Called with each event, see `dpo_cli.events`.
 
@@ -119,6 +125,7 @@ class Training:
         eval_pairs: Dataset | None = None,
         ref_model: PreTrainedModel | None = None,
         probe: Probe | None = None,
+        dev: DevQuestions | None = None,
         preset: Mapping[str, Any] | None = None,
         on_event: OnEvent = ignore,
     ) -> None:
@@ -126,7 +133,7 @@ class Training:
         self.device = str(self.model.device.type)
         self.located, self.config, self.preset = located, config, dict(preset or {})
         self.pairs, self.eval_pairs = pairs, eval_pairs
-        self.ref_model, self.probe, self.on_event = ref_model, probe, on_event
+        self.ref_model, self.probe, self.dev, self.on_event = ref_model, probe, dev, on_event
 
     def run(self, folder: Path) -> TrainingResult:
         """Train.
@@ -148,11 +155,20 @@ class Training:
         alarms = Alarms(self.config.loss_type, beta=self.config.beta, scaled_loss=arguments.fp16)
         collapse = CollapseCallback(self.on_event, alarms, folder, stop=self.config.stop_on_collapse)
         events = EventCallback(collapse.listen, run)
+        learner = None
+        if self.dev is not None:
+            learner = LearningCallback(collapse.listen, self.tokenizer, self.dev, events.history, folder)
         adapters = self.config.lora_rank is not None
         if not adapters:
             self._try_saving(folder)
-        with collapse, out_of_memory_in_words(), disk_in_words("a checkpoint", folder), quiet_trl():
-            trainer = self._trainer(arguments, events, collapse)
+        with (
+            learner or contextlib.nullcontext(),
+            collapse,
+            out_of_memory_in_words(),
+            disk_in_words("a checkpoint", folder),
+            quiet_trl(),
+        ):
+            trainer = self._trainer(arguments, events, collapse, learner)
             if adapters:
                 self.model = trainer.model
                 self._try_saving(folder)
@@ -163,6 +179,10 @@ class Training:
             _say_handovers(trainer, collapse)
             self.model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
             stopped = collapse.restore(self.model)
+            learning = None
+            if learner is not None:
+                learning = learner.restore(self.model, put_back=stopped is None)
+                learning = replace(learning, advice=settings_that_help(learning, self.config))
         last = next((h for h in reversed(events.history) if "loss" in h), {})
         result = TrainingResult(
             steps=trainer.state.global_step,
@@ -178,7 +198,10 @@ class Training:
             fallback_reason=trainer.fallback_reason,
             engine_forwards=trainer.forwards.packed,
             trl_forwards=dict(trainer.forwards.handed_over),
+            learning=learning,
         )
+        if learning is not None:
+            self.on_event(Noted(learning.sentence()))
         self.on_event(RunFinished(result.steps, seconds, result.metrics, stopped))
         return result
 
@@ -207,7 +230,8 @@ class Training:
         What was written stays until the trained model takes its room.
         """
         trained = sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
-        require_room(folder, trained * (3 if self.config.stop_on_collapse else 1), "weights")
+        copies = 1 + 2 * self.config.stop_on_collapse + (self.dev is not None)
+        require_room(folder, trained * copies, "weights")
         (folder / TRIAL).mkdir()
         try:
             with disk_in_words("the model", folder):
@@ -220,7 +244,7 @@ class Training:
             self.config.dtype, torch.device(self.device), parameters=self.model.num_parameters()
         )
         return trl_arguments(
-            self.config,
+            self.config if self.dev is None else laid_out(self.config),
             folder=folder,
             autocast=str(dtype).removeprefix("torch."),
             on_cpu=self.device == "cpu",
@@ -249,9 +273,14 @@ class Training:
         )
 
     def _trainer(
-        self, arguments: DPOConfig, events: EventCallback, collapse: CollapseCallback
+        self,
+        arguments: DPOConfig,
+        events: EventCallback,
+        collapse: CollapseCallback,
+        learner: LearningCallback | None,
     ) -> SharedPrefixTrainer:
-        callbacks: list[TrainerCallback] = [events]
+        # The learner knows how many steps are planned, which the first event tells.
+        callbacks: list[TrainerCallback] = [events] if learner is None else [learner, events]
         if self.probe is not None:
             asked, longest = self.probe.conversation, min(64, self.probe.max_new_tokens)
             callbacks.append(ProbeCallback(collapse.listen, self.tokenizer, asked, longest))

@@ -27,7 +27,7 @@ def test_there_is_a_recipe_for_every_model(job, lora, parameters):
     config = {"train": DPOTrainingConfig, "identity-shift": IdentityShiftConfig}[job]
     names = NAMES if job == "identity-shift" else {}
     config(**names, **row(job, parameters, lora=lora))
-    assert row(job, parameters, lora=lora).keys() <= RECIPE_SETTINGS
+    assert row(job, parameters, lora=lora).keys() <= RECIPE_SETTINGS | {"until_learnt"}
 
 
 def test_every_row_names_its_source():
@@ -51,7 +51,7 @@ def test_published_figures_are_those_of_the_recipes_they_name():
 
 
 RECIPE = {"learning_rate": 1e-5, "num_train_epochs": 2, "loss_type": ("sigmoid", "sft"), "loss_weights": (1.0, 0.5),
-          "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "warmup_ratio": 0.1}  # fmt: skip
+          "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "warmup_ratio": 0.1, "until_learnt": True}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,8 @@ RECIPE = {"learning_rate": 1e-5, "num_train_epochs": 2, "loss_type": ("sigmoid",
         ({"loss_type": ("ipo",)}, {"loss_type", "loss_weights"}, {}),
         ({"loss_weights": (2.0, 1.0)}, {"loss_weights"}, {}),
         ({"warmup_steps": 5}, {"warmup_ratio"}, {}),
-        ({"max_steps": 5}, {"num_train_epochs"}, {}),
+        ({"max_steps": 5}, {"num_train_epochs", "until_learnt"}, {}),
+        ({"num_train_epochs": 5}, {"num_train_epochs", "until_learnt"}, {}),
         ({"per_device_train_batch_size": 1}, {"per_device_train_batch_size"}, {"gradient_accumulation_steps": 16}),
         ({"gradient_accumulation_steps": 8}, {"gradient_accumulation_steps"}, {"per_device_train_batch_size": 2}),
         ({"per_device_train_batch_size": 64}, {"per_device_train_batch_size"}, {"gradient_accumulation_steps": 1}),
