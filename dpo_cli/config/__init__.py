@@ -11,12 +11,14 @@ from dpo_cli.config.commands import (
     CompareConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
+    IdentityVerdict,
 )
 from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
 from dpo_cli.config.paths import user_path
 from dpo_cli.config.recipes import Recipe
 from dpo_cli.config.settings import (
     EMBEDDED,
+    OF_TOKENIZER,
     PRESET_SETTINGS,
     DataConfig,
     GenerationConfig,
@@ -31,6 +33,7 @@ from dpo_cli.config.sources import apply_preset, load_settings, settings_from, t
 
 __all__ = [
     "EMBEDDED",
+    "OF_TOKENIZER",
     "PRESET_SETTINGS",
     "SETTINGS_BYTES",
     "AskConfig",
@@ -41,6 +44,7 @@ __all__ = [
     "DataConfig",
     "GenerationConfig",
     "IdentityShiftConfig",
+    "IdentityVerdict",
     "ModelConfig",
     "OptimizationConfig",
     "Recipe",
