@@ -41,4 +41,5 @@ def dev_questions(
         config.original_name,
         config.new_name,
         config.min_new_name,
+        config.max_claims,
     )

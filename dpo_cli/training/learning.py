@@ -45,9 +45,6 @@ HELD = 2
 ANSWER_TOKENS = 24
 """Longest answer: a name comes in the first words."""
 
-MOST_CLAIMS = 0.02
-"""Ordinary answers that may say the new name."""
-
 
 @dataclass(frozen=True)
 class DevQuestions:
@@ -59,6 +56,7 @@ class DevQuestions:
         old: The name that it had.
         new: The name that it should say.
         goal: Fraction of identity answers that should say the new name and nothing else.
+        most_claims: Fraction of ordinary answers that may say it.
     """
 
     identity: Mapping[str, Sequence[Sequence[Message]]]
@@ -66,6 +64,7 @@ class DevQuestions:
     old: str
     new: str
     goal: float
+    most_claims: float
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,9 @@ class DevScore:
         """Higher is better."""
         return min(self.name, goal), -self.claims, -round(self.changed, 1)
 
-    def holds(self, goal: float) -> bool:
+    def holds(self, dev: DevQuestions) -> bool:
         """Whether this is what is wanted."""
-        return self.name >= goal and self.claims <= MOST_CLAIMS
+        return self.name >= dev.goal and self.claims <= dev.most_claims
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ class LearningCallback(TrainerCallback):
     def ended(self) -> bool:
         """Whether the goal has held as often as is asked."""
         held = self.curve[-HELD:]
-        return len(held) == HELD and all(score.step and score.holds(self.dev.goal) for score in held)
+        return len(held) == HELD and all(score.step and score.holds(self.dev) for score in held)
 
     def files(self) -> list[Path]:
         """The weights that a checkpoint needs besides its own."""
@@ -256,9 +255,7 @@ class LearningCallback(TrainerCallback):
     def _gets_better(self) -> bool:
         """Whether one of the last scores is better than all before it, by the rule without its last part."""
         ranks = [score.rank(self.dev.goal)[:2] for score in self.curve]
-        return max(ranks[-HELD:]) > max(ranks[:-HELD], default=(-1.0, 0.0)) or self.curve[-1].holds(
-            self.dev.goal
-        )
+        return max(ranks[-HELD:]) > max(ranks[:-HELD], default=(-1.0, 0.0)) or self.curve[-1].holds(self.dev)
 
     def _ask(self, model: Any, step: int, args: TrainingArguments) -> DevScore:  # noqa: ANN401 - as above
         dev = self.dev

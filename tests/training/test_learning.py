@@ -21,7 +21,7 @@ ASKED = 20
 DEV = DevQuestions(
     identity={kind: [[{"role": "user", "content": f"{kind} {n}"}] for n in range(ASKED)] for kind in ("a", "b")},
     ordinary=[[{"role": "user", "content": f"ordinary {n}"}] for n in range(10)],
-    old="Qwen", new="Orion", goal=0.95,
+    old="Qwen", new="Orion", goal=0.95, most_claims=0.02,
 )  # fmt: skip
 SAID = "I'm Orion."
 
