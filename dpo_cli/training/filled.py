@@ -32,6 +32,11 @@ class Filled(Generic[C]):
     preset: dict[str, Any]
     recipe: Recipe | None
 
+    @property
+    def names(self) -> list[str]:
+        """The settings that were filled in."""
+        return sorted([*self.preset, *(self.recipe.settings if self.recipe else ())])
+
 
 def fill(config: C, located: LocatedModel, job: str, on_event: OnEvent) -> Filled[C]:
     """Fill what the user did not set, and say what a recipe set.

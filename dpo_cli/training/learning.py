@@ -113,6 +113,11 @@ class Learning:
     reached: bool = False
     advice: list[str] = field(default_factory=list)
 
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Learning:
+        """From what `asdict` gave, read back from JSON."""
+        return cls(**(dict(record) | {"curve": [DevScore(**score) for score in record["curve"]]}))
+
     def sentence(self) -> str:
         """The outcome in a line or two."""
         best = next(score for score in self.curve if score.step == self.kept)
