@@ -125,7 +125,7 @@ def train(
                 hint="Give --eval-dataset or --eval-fraction.",
             )
         policy = run.load_policy(data.train)
-        system_prompt = note_system_prompt(policy[1], config, on_event) if heldout else ""
+        system_prompt = note_system_prompt(policy, config, on_event) if heldout else ""
         questions = questions_with_room(
             policy, questions_from(heldout, system_prompt), system_prompt, on_event
         )
