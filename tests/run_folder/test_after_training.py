@@ -255,7 +255,9 @@ def test_a_checkpoint_that_nobody_asked_for_and_the_disk_refuses_costs_a_line(tr
     place = disk(800)
     code, printed = train("--save-minutes", "0.00001", out="disk/out")
     assert code == 0, printed
-    assert re.search(r"No checkpoint was saved: .*a checkpoint could not be written \(.*needed; .* free\)", printed)
+    assert re.search(
+        r"No checkpoint was saved: .*a checkpoint could not be written \(.*needed; .* free\)", printed
+    )
     assert "The disk may fill up: with checkpoints this run writes up to" in printed
     assert trained(place / "out", tiny_model)
 
