@@ -5,23 +5,21 @@ import torch
 from engine.parity import pairs, twice, worst_difference
 
 from dpo_cli.engine import accumulation
-from dpo_cli.engine.packed_forward import PackedForward
 from dpo_cli.training.trl_config import lora_config
 
 TOLERANCE = 1e-5
 
 
 @pytest.fixture
-def packed_rows(monkeypatch):
-    """Pairs in each packed row that training scores."""
-    sizes, score = [], PackedForward.score
+def together(monkeypatch):
+    """Micro-batches in each packed row that has several."""
+    sizes, join = [], accumulation._joined
 
-    def counted(self, model, *, input_ids, **named):
-        if model.training:
-            sizes.append(len(input_ids) // 2)
-        return score(self, model, input_ids=input_ids, **named)
+    def counted(group, device):
+        sizes.append(len(group))
+        return join(group, device)
 
-    monkeypatch.setattr(PackedForward, "score", counted)
+    monkeypatch.setattr(accumulation, "_joined", counted)
     return sizes
 
 
@@ -36,9 +34,9 @@ ONE_BY_ONE = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4
 
 
 @pytest.mark.parametrize(
-    ("tokens", "most"), [(10**6, 4), (150, 2), (1, 1)], ids=["a whole step", "some groups", "each alone"]
+    ("tokens", "most"), [(10**6, 4), (150, 2), (1, 0)], ids=["a whole step", "some groups", "each alone"]
 )
-def test_a_step_of_single_pairs(tokens, most, tmp_path, monkeypatch, packed_rows):
+def test_a_step_of_single_pairs(tokens, most, tmp_path, monkeypatch, together):
     monkeypatch.setattr(accumulation, "TOKENS", tokens)
     # 11 pairs: the last step of an epoch has fewer micro-batches.
     same(
@@ -46,12 +44,12 @@ def test_a_step_of_single_pairs(tokens, most, tmp_path, monkeypatch, packed_rows
             "llama", pairs(11), tmp_path, **ONE_BY_ONE, loss_type=["sigmoid", "sft"], loss_weights=[1.0, 0.5]
         )
     )
-    assert max(packed_rows[1:]) == most
+    assert max(together, default=0) == most
 
 
-def test_adapters_clipping_and_a_reference_in_the_loop(tmp_path, packed_rows):
+def test_adapters_clipping_and_a_reference_in_the_loop(tmp_path, together):
     same(twice("qwen3", pairs(11), tmp_path, **ONE_BY_ONE, peft_config=lora_config(4), max_grad_norm=0.1))
-    assert max(packed_rows) == 4
+    assert max(together) == 4
 
 
 @pytest.mark.slow
@@ -72,9 +70,9 @@ def test_families_and_losses(family, loss, tmp_path):
     )
 
 
-def test_a_router_s_loss_is_about_one_micro_batch(tmp_path, packed_rows):
+def test_a_router_s_loss_is_about_one_micro_batch(tmp_path, together):
     same(twice("qwen3_moe", pairs(11), tmp_path, changes={"output_router_logits": True}, **ONE_BY_ONE))
-    assert max(packed_rows) == 1
+    assert not together
 
 
 def test_a_step_that_was_broken_off_leaves_nothing():
