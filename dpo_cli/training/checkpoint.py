@@ -19,6 +19,7 @@ from dpo_cli.run_folder.disk import disk_in_words, refuse_to_fill
 from dpo_cli.training.checkpoint_files import (
     checkpoint_bytes,
     link,
+    put_tensors,
     read_state,
     tensors_of,
     weights_digest,

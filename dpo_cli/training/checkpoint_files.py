@@ -70,6 +70,7 @@ def tensors_of(model: Any) -> dict[str, torch.Tensor]:
 
 
 def put_tensors(model: Any, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put the values of `tensors_of` back."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[name])
