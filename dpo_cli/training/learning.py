@@ -123,9 +123,9 @@ class Learning:
         said = f"{best.name:.0%} of the dev questions are answered with the new name, {best.claims:.0%} of the ordinary ones"
         steps = f"step {self.curve[-1].step}, {self.planned} were planned"
         if self.reached:
-            return f"Learnt at {steps}: {said}. The weights of step {self.kept} were kept."
+            return f"The goal was reached at {steps}: {said}. The weights of step {self.kept} were kept."
         help_ = f" Most likely to help: {', '.join(self.advice)}." if self.advice else ""
-        return f"Not learnt at {steps}: {said}, the goal is {self.goal:.0%}. The weights of step {self.kept} were kept.{help_}"
+        return f"The goal of {self.goal:.0%} was not reached at {steps}: {said}. The weights of step {self.kept} were kept.{help_}"
 
 
 class LearningCallback(TrainerCallback):
