@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.events import Noted, OnEvent, ignore
+from dpo_cli.jobs.dev_questions import dev_questions
 from dpo_cli.jobs.run import json_lines, prepare
 from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in
 from dpo_cli.synthesis.template_name import rename_in_template
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from dpo_cli.config import IdentityShiftConfig
+    from dpo_cli.config import IdentityShiftConfig, Recipe
     from dpo_cli.evaluation.compare import Comparison
     from dpo_cli.jobs.run import Policy
     from dpo_cli.jobs.stages import Stages
@@ -32,6 +33,7 @@ class IdentityShiftResult:
     Attributes:
         config: The settings as they were used.
         preset: Those of them that came from the model's preset.
+        recipe: Those that came from a recipe; None without one.
         pairs: The pairs and what became of every answer.
         training: What the training loop gave.
         comparison: Before and after, with scores and verdict; None when the trained model could not be asked.
@@ -50,6 +52,7 @@ class IdentityShiftResult:
     seconds: dict[str, float]
     output_dir: Path
     problems: Sequence[str] = ()
+    recipe: Recipe | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document that `dpo identity-shift --json` prints."""
@@ -58,6 +61,7 @@ class IdentityShiftResult:
             "pairs": self.pairs.to_json(),
             "train": self.training.to_json(),
             "preset": self.preset,
+            "recipe": None if self.recipe is None else asdict(self.recipe),
             "chat_template_renamed": self.template_renamed,
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
             "output_dir": str(self.output_dir),
@@ -99,7 +103,7 @@ def identity_shift(
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
         policy = run.load_policy()
-        system_prompt = note_system_prompt(policy[1], config, on_event)
+        system_prompt = note_system_prompt(policy, config, on_event)
         note_thinking(policy[1], on_event)
         with stages.stage("asking who it is"):
             pairs = _make_pairs(config, policy, asked, stages)
@@ -111,8 +115,9 @@ def identity_shift(
         with stages.stage("asking before"):
             before = examine(policy, heldout, name=config.model, **how)
         note_cut_thinking(before.answers, on_event)
+        dev = dev_questions(config, system_prompt, [question.text for question in asked])
         training, trained = run.train(
-            policy, pairs.dataset, probe=conversation(heldout[0].text, system_prompt)
+            policy, pairs.dataset, probe=conversation(heldout[0].text, system_prompt), dev=dev
         )
         tokenizer, renamed = _with_new_name(config, training.tokenizer, on_event)
         run.save(training, trained, tokenizer=tokenizer)
@@ -120,7 +125,7 @@ def identity_shift(
         names = Rename(config.original_name, config.new_name)
         _, comparison = run.judge(before, training, "asking after", heldout, how, names=names)
         result = IdentityShiftResult(
-            config, run.preset, pairs, trained, comparison, renamed, stages.seconds, run.folder.path, run.problems
+            config, run.preset, pairs, trained, comparison, renamed, stages.seconds, run.folder.path, run.problems, run.recipe,
         )  # fmt: skip
         with stages.stage("writing"):
             run.report(comparison, write_report and (lambda folder: write_report(folder, result)))

@@ -23,7 +23,7 @@ DEFAULT_GROUP = "questions"
 LONGEST_QUESTION = 100_000
 """Characters: more is a book, and minutes pass before a model has read it."""
 
-ShippedName = Literal["identity_train", "identity_heldout", "ordinary"]
+ShippedName = Literal["identity_train", "identity_heldout", "ordinary", "dev"]
 
 QUESTIONS_BYTES = 1 << 23
 """Largest file of questions: a hundred thousand of them, more than are asked in a day."""
@@ -79,7 +79,8 @@ def read_questions(path: str | Path) -> list[Question]:
 def shipped_questions(name: ShippedName) -> list[Question]:
     """A question set that comes with the package.
 
-    `identity_train` makes pairs, `identity_heldout` is never trained on, and `ordinary` has whole answers.
+    `identity_train` makes pairs, `identity_heldout` is never trained on, and `ordinary` has whole answers. `dev` is asked
+    while training: a few of both kinds, in no other set.
     """
     file = resources.files(__name__) / f"{name}.jsonl"
     return _parsed(file.read_text(encoding="utf-8"), file.name, _read_jsonl)
