@@ -7,8 +7,8 @@ and the checks that failed. Runs that the file has already are left out. With `-
 docs/reading-a-run.md; the runs shown there are kept in docs/figures/damage.jsonl.
 
 Healthy runs have settings that people would take: the preset, other names and seeds, LoRA, rates around the preset's.
-Ruined ones are trained far too hard, and have lost a tenth of the expected answers or more, or say the new name in a
-tenth of the others.
+Ruined ones are trained too hard, and have lost a tenth of the expected answers or more, or say the new name in a tenth of
+the others.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ RUINED: dict[str, dict[str, Any]] = {
     "1e-2": {"learning_rate": 1e-2, "seed": 3},
     "1e-3, 8 epochs": {"learning_rate": 1e-3, "num_train_epochs": 8, "seed": 4},
     "8e-4, beta 0.01, 6 epochs": {"learning_rate": 8e-4, "beta": 0.01, "num_train_epochs": 6, "seed": 5},
-    "sft alone, 2e-3": {"learning_rate": 2e-3, "loss_type": ("sft",), "new_name": "Orion", "seed": 6},
     "sft alone, 1e-3, 8 epochs": {
         "learning_rate": 1e-3,
         "loss_type": ("sft",),

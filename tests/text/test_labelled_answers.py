@@ -49,7 +49,7 @@ def test_the_set_is_large_and_read_twice():
 def test_the_grader_agrees_with_the_readers(part):
     rows = [row for row in ROWS if half(row) == part]
     settled = [row for row in rows if row["label1"] == row["label2"]]
-    assert agreement(settled, "label1") >= 0.97
+    assert agreement(settled, "label1") >= 0.96
     assert min(agreement(rows, label) for label in ("label1", "label2")) >= 0.94
 
 
