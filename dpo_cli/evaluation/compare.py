@@ -132,6 +132,7 @@ class Comparison:
                 {
                     "question": old.question.text,
                     "group": old.question.group,
+                    "system_prompt": old.question.system_prompt,
                     "before": {"answer": old.answer},
                     "after": {"answer": new.answer},
                 }
@@ -308,12 +309,12 @@ def _ask(
 ) -> tuple[list[Answer], list[Continuation]]:
     from dpo_cli.models.generate import accepted_system_prompt, conversation, generate
 
-    system_prompt = accepted_system_prompt(tokenizer, settings.system_prompt)
-
+    usual = accepted_system_prompt(tokenizer, settings.system_prompt)
+    prompts = [usual if one.system_prompt is None else one.system_prompt for one in questions]
     found = generate(
         model,
         tokenizer,
-        [conversation(question.text, system_prompt) for question in questions],
+        [conversation(one.text, prompt) for one, prompt in zip(questions, prompts, strict=True)],
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
         on_progress=on_progress,

@@ -6,9 +6,14 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dpo_cli.errors import ConfigError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.run import json_lines, prepare
-from dpo_cli.synthesis.identity import IdentityPairs, make_identity_pairs, questions_in
+from dpo_cli.synthesis.anchors import DEFAULT_ANCHORS, anchor_texts
+from dpo_cli.synthesis.identity import questions_in
+from dpo_cli.synthesis.identity_pairs import IdentityPairs
+from dpo_cli.synthesis.rename import RenameSettings, make_rename_pairs
+from dpo_cli.synthesis.system_prompts import system_prompts
 from dpo_cli.synthesis.template_name import rename_in_template
 from dpo_cli.text.questions import Question, read_questions, shipped_questions
 
@@ -85,7 +90,8 @@ def identity_shift(
     run = prepare(config, on_event, job=config.command, reads=_reads)
     config, stages = run.config, run.stages
     asked = _questions(config)
-    heldout = _heldout(asked)
+    anchors = _anchor_prompts(config, asked)
+    heldout = _heldout([*asked, *anchors])
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import examine
         from dpo_cli.evaluation.scores import Rename
@@ -96,19 +102,20 @@ def identity_shift(
         policy = run.load_policy()
         system_prompt = note_system_prompt(policy[1], config, on_event)
         with stages.stage("asking who it is"):
-            pairs = _make_pairs(config, policy, asked, stages)
-        on_event(Noted(pairs.summary()))
+            pairs = _make_pairs(config, policy, asked, anchors, stages)
+        on_event(Noted(f"{_capital(pairs.choice)}; {pairs.summary()}"))
+        heldout = _spread(config, policy[1], heldout)
         how: dict[str, Any] = {
             "settings": ask_settings(config),
             "on_progress": stages.progress,
         }
         with stages.stage("asking before"):
             before = examine(policy, heldout, name=config.model, **how)
+        tokenizer, renamed = _with_new_name(config, policy[1], on_event)
         training, trained = run.train(
-            policy, pairs.dataset, probe=conversation(heldout[0].text, system_prompt)
+            (policy[0], tokenizer), pairs.dataset, probe=conversation(heldout[0].text, system_prompt)
         )
-        tokenizer, renamed = _with_new_name(config, training.tokenizer, on_event)
-        run.save(training, trained, tokenizer=tokenizer)
+        run.save(training, trained)
         run.write("pairs.jsonl", lambda: json_lines(pairs.dataset))
         names = Rename(config.original_name, config.new_name)
         _, comparison = run.judge(before, training, "asking after", heldout, how, names=names)
@@ -122,34 +129,73 @@ def identity_shift(
 
 def _reads(config: IdentityShiftConfig) -> tuple[str | None, ...]:
     """What besides the model may be a file or folder that the run reads from."""
-    return config.questions, config.identity_dataset, config.chat_template
+    return config.questions, config.identity_dataset, config.anchor_prompts, config.chat_template
 
 
 def _make_pairs(
-    config: IdentityShiftConfig, policy: Policy, asked: list[Question], stages: Stages
+    config: IdentityShiftConfig, policy: Policy, asked: list[Question], anchors: list[Question], stages: Stages
 ) -> IdentityPairs:
-    pairs = make_identity_pairs(
-        *policy,
-        [question.text for question in asked],
-        config.original_name,
-        config.new_name,
+    settings = RenameSettings(
         system_prompt=config.system_prompt,
+        pairs_from=config.pairs_from,
+        anchors=min(DEFAULT_ANCHORS, len(anchors)) if config.anchors is None else config.anchors,
+        anchor_prompts=[question.text for question in anchors],
         max_new_tokens=config.max_new_tokens,
         batch_size=config.generation_batch_size,
         samples_per_question=config.samples_per_question,
         temperature=config.temperature,
         answer_template=config.answer_template,
         seed=config.seed,
-        on_progress=stages.progress,
+        least=config.min_pairs,
+    )
+    texts = [question.text for question in asked]
+    pairs = make_rename_pairs(
+        *policy, texts, config.original_name, config.new_name, settings, on_progress=stages.progress
     )
     pairs.require(config.min_pairs)
     return pairs
 
 
+def _anchor_prompts(config: IdentityShiftConfig, asked: list[Question]) -> list[Question]:
+    """Ordinary prompts to which the model keeps its own answers.
+
+    Raises:
+        ConfigError: If there are fewer than --anchors wants.
+    """
+    if config.anchors == 0:
+        return []
+    if config.anchor_prompts is None:
+        prompts = shipped_questions("anchors")
+    else:
+        prompts = read_questions(config.anchor_prompts)
+    texts = anchor_texts(
+        [prompt.text for prompt in prompts], config.original_name, taken=[question.text for question in asked]
+    )
+    if config.anchors is not None and config.anchors > len(texts):
+        raise ConfigError(
+            f"--anchors {config.anchors:,}: there are prompts for {len(texts):,}",
+            hint="Give more of them with --anchor-prompts FILE, or a smaller number.",
+        )
+    return [Question(text, "anchors") for text in texts]
+
+
+def _spread(
+    config: IdentityShiftConfig, tokenizer: PreTrainedTokenizerBase, heldout: list[Question]
+) -> list[Question]:
+    """Held-out questions, those about identity under several system prompts."""
+    prompts = system_prompts(tokenizer, config.system_prompt, config.original_name, config.new_name)
+    identity = [question for question in heldout if question.group == "identity"]
+    return [*prompts.spread(identity), *heldout[len(identity) :]]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _with_new_name(
     config: IdentityShiftConfig, tokenizer: PreTrainedTokenizerBase, on_event: OnEvent
 ) -> tuple[PreTrainedTokenizerBase, int]:
-    """The tokenizer that is saved, and how often its template said the old name; the one in memory is still asked with."""
+    """The tokenizer to train and go on with, and how often its template said the old name; the other one is left."""
     if config.keep_template:
         return tokenizer, 0
     saved = copy.deepcopy(tokenizer)
@@ -171,8 +217,8 @@ def _questions(config: IdentityShiftConfig) -> list[Question]:
     return questions[: config.max_samples]
 
 
-def _heldout(asked: list[Question]) -> list[Question]:
-    """Identity questions that no pair is made from, and ordinary ones."""
-    trained = {question.text.casefold() for question in asked}
-    identity = [q for q in shipped_questions("identity_heldout") if q.text.casefold() not in trained]
-    return [*identity, *shipped_questions("ordinary")]
+def _heldout(trained: list[Question]) -> list[Question]:
+    """Identity questions that no pair is made from, and then ordinary ones."""
+    texts = {question.text.casefold() for question in trained}
+    questions = [*shipped_questions("identity_heldout"), *shipped_questions("ordinary")]
+    return [question for question in questions if question.text.casefold() not in texts]
