@@ -41,7 +41,14 @@ class Check:
 
 CHECKS: tuple[Check, ...] = (
     Check("new_name", "Says the new name", "min_new_name", "new_name", "after", "least"),
-    Check("new_name_none", "Says the new name without system prompt", "min_new_name", "new_name_none", "after", "least"),
+    Check(
+        "new_name_none",
+        "Says the new name without system prompt",
+        "min_new_name",
+        "new_name_none",
+        "after",
+        "least",
+    ),
     Check("old_name", "Leaks the old name", "max_old_name", "old_name", "after", "most"),
     Check("doubled_name", "Doubles the new name", "max_doubled_name", "doubled_name", "after", "most"),
     Check("ordinary_drop", "Fall of expected answers right", "max_ordinary_drop", "right", "drop", "most"),

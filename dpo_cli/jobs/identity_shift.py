@@ -11,7 +11,6 @@ from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.run import json_lines, prepare
 from dpo_cli.synthesis.anchors import DEFAULT_ANCHORS, anchor_texts
 from dpo_cli.synthesis.identity import questions_in
-from dpo_cli.synthesis.identity_pairs import IdentityPairs
 from dpo_cli.synthesis.rename import RenameSettings, make_rename_pairs
 from dpo_cli.synthesis.system_prompts import system_prompts
 from dpo_cli.synthesis.template_name import rename_in_template
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from dpo_cli.evaluation.compare import Comparison
     from dpo_cli.jobs.run import Policy
     from dpo_cli.jobs.stages import Stages
+    from dpo_cli.synthesis.identity_pairs import IdentityPairs
     from dpo_cli.training.loop import TrainingResult
 
 
@@ -133,7 +133,11 @@ def _reads(config: IdentityShiftConfig) -> tuple[str | None, ...]:
 
 
 def _make_pairs(
-    config: IdentityShiftConfig, policy: Policy, asked: list[Question], anchors: list[Question], stages: Stages
+    config: IdentityShiftConfig,
+    policy: Policy,
+    asked: list[Question],
+    anchors: list[Question],
+    stages: Stages,
 ) -> IdentityPairs:
     settings = RenameSettings(
         system_prompt=config.system_prompt,
@@ -149,9 +153,8 @@ def _make_pairs(
         least=config.min_pairs,
     )
     texts = [question.text for question in asked]
-    pairs = make_rename_pairs(
-        *policy, texts, config.original_name, config.new_name, settings, on_progress=stages.progress
-    )
+    names = config.original_name, config.new_name
+    pairs = make_rename_pairs(*policy, texts, names, settings, on_progress=stages.progress)
     pairs.require(config.min_pairs)
     return pairs
 

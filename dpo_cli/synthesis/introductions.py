@@ -139,8 +139,8 @@ _ASKED_FOR: Final[tuple[tuple[str, str], ...]] = (
     ("word", r"\b(?:one|single) word\b|\bonly (?:the|your) name\b|\bjust (?:the|your) name\b"),
     ("greeting", r"^(?:hello|hi|hey|good (?:morning|afternoon|evening|day))\b|\b(?:pleased|nice) to meet\b|\bpleasure\b"),
     ("human", r"\b(?:human|person|man|woman|alive|real)\b"),
-    ("maker", r"^(?!.*\bname\b).*\b(?:ma[dk]e|makes|makers?|create[ds]?|creators?|develop(?:ed|s|ers?)?|train(?:ed|s)?|built"
-              r"|build|owns?|company|behind you|come from|invented|programmed|designed)\b"),
+    ("maker", (r"^(?!.*\bname\b).*\b(?:ma[dk]e|makes|makers?|create[ds]?|creators?|develop(?:ed|s|ers?)?|train(?:ed|s)?|built"
+              r"|build|owns?|company|behind you|come from|invented|programmed|designed)\b")),
     ("call", r"\b(?:call|address|refer to) (?:you|me)\b|\bcall you\b|\bname you\b|\bbe called\b"),
     ("other", r"^(?:so |and )?(?:is(?:n't)? your name|are(?:n't)? you (?:called|named)) (?!what\b)"),
     ("name", r"\bnamed?\b|\bcalled\b|\bcall\b"),

@@ -18,6 +18,7 @@ from dpo_cli.text.questions import shipped_questions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dpo_cli.events import OnProgress
@@ -62,24 +63,62 @@ class RenameSettings:
     least: int = 1
 
 
+def build_rename_dataset(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    original_name: str,
+    new_name: str,
+    *,
+    questions: Sequence[str] | None = None,
+    on_progress: OnProgress | None = None,
+    **how: Any,  # noqa: ANN401 - fields of RenameSettings
+) -> Dataset:
+    """Build the preference pairs with which any chat model takes a new name, as `dpo identity-shift` makes them.
+
+    Args:
+        model: The model that shall be renamed.
+        tokenizer: Its tokenizer, with a chat template.
+        original_name: The name that it gives up, whether it ever says it or not.
+        new_name: The name that it takes.
+        questions: What it is asked about itself; those that ship with dpo unless given.
+        on_progress: Called with (done, all) of what is asked at once.
+        **how: As the attributes of `RenameSettings`: pairs_from, anchors, anchor_prompts, system_prompt, ...
+
+    Returns:
+        Columns `prompt`, `chosen`, `rejected`, each a list of {"role", "content"} messages, and `kind`: "own",
+        "introductions" or "anchors".
+
+    Raises:
+        DataError: If there are fewer than `least` pairs for the name.
+        ModelError: If the tokenizer has no chat template.
+        TypeError: If `how` has a name that is not one of `RenameSettings`.
+    """
+    settings = RenameSettings(**how)
+    if questions is None:
+        questions = [question.text for question in shipped_questions("identity_train")]
+    pairs = make_rename_pairs(
+        model, tokenizer, questions, (original_name, new_name), settings, on_progress=on_progress
+    )
+    pairs.require(settings.least)
+    return pairs.dataset
+
+
 def make_rename_pairs(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[str],
-    original_name: str,
-    new_name: str,
+    names: tuple[str, str],
     settings: RenameSettings | None = None,
     *,
     on_progress: OnProgress | None = None,
 ) -> IdentityPairs:
-    """Ask a model who it is, and make the pairs that it needs to take a new name.
+    """Ask a model who it is, make the pairs that it needs to take a new name, and account for every answer.
 
     Args:
         model: The model that shall be renamed.
         tokenizer: Its tokenizer, with a chat template.
         questions: What it is asked about itself.
-        original_name: The name that it gives up, whether it ever says it or not.
-        new_name: The name that it takes.
+        names: The name that it gives up, whether it ever says it or not, and the one that it takes.
         settings: How; the defaults unless given.
         on_progress: Called with (done, all) of what is asked at once.
 
@@ -87,10 +126,9 @@ def make_rename_pairs(
         ModelError: If the tokenizer has no chat template.
     """
     settings = settings or RenameSettings()
-    prompts = system_prompts(tokenizer, settings.system_prompt, original_name, new_name)
+    prompts = system_prompts(tokenizer, settings.system_prompt, *names)
     asking = _Asking(model, tokenizer, settings, on_progress)
-    job = _Job(asking, prompts, list(questions), original_name, new_name, settings)
-    return job.pairs()
+    return _Job(asking, prompts, list(questions), *names, settings).pairs()
 
 
 @dataclass

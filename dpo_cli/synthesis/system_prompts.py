@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from dpo_cli.models.templates import Chat, Refusal, render_chats
 from dpo_cli.text.names import replace_name
-from dpo_cli.text.questions import Question
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import PreTrainedTokenizerBase
+
+    from dpo_cli.text.questions import Question
 
 _MARK: Final = "\ue001"
 
@@ -121,5 +122,3 @@ def _own(without: str, marked: str) -> str:
     if not (without.startswith(start) and without.endswith(end) and len(without) > len(start) + len(end)):
         return ""
     return without[len(start) : len(without) - len(end)].strip()
-
-

@@ -37,7 +37,7 @@ def test_there_are_many_and_each_says_the_name_and_no_other():
         ("I\u2019d like you to introduce yourself.", "about"),
         ("Hello, who is this?", "greeting"),
         ("In one word: what is your name?", "word"),
-        ("你是谁？", "about"),
+        ("你是谁", "about"),
     ],
 )
 def test_the_sentence_fits_what_is_asked_for(question, what):

@@ -41,7 +41,7 @@ def test_anchor_prompts_ship_and_judge_nothing():
 
 
 def test_a_model_that_says_its_name_is_given_its_own_answers_renamed(embedded):
-    pairs = make_rename_pairs(*embedded, QUESTIONS, "Qwen", "Orion", RenameSettings(anchors=10))
+    pairs = make_rename_pairs(*embedded, QUESTIONS, ("Qwen", "Orion"), RenameSettings(anchors=10))
     assert pairs.kinds == {"own": len(QUESTIONS), "anchors": 10}
     assert pairs.choice == "pairs from its own answers: 32 of the first 32 answers say Qwen"
     assert len(pairs.dataset) == pairs.to_json()["pairs"] == sum(pairs.to_json()["kinds"].values())
@@ -55,7 +55,7 @@ def test_a_model_that_says_its_name_is_given_its_own_answers_renamed(embedded):
 
 
 def test_a_model_that_never_says_the_name_is_introduced(embedded):
-    pairs = make_rename_pairs(*embedded, QUESTIONS, "Elena", "Orion", RenameSettings(anchors=5))
+    pairs = make_rename_pairs(*embedded, QUESTIONS, ("Elena", "Orion"), RenameSettings(anchors=5))
     assert pairs.choice == "pairs from introductions: 0 of the first 32 answers say Elena"
     rows = of_kind(pairs, "introductions")
     assert pairs.kinds == {"introductions": len(QUESTIONS) + 32, "anchors": 5}
@@ -73,12 +73,12 @@ def test_a_model_that_never_says_the_name_is_introduced(embedded):
 
 def test_what_is_asked_for_is_made(embedded):
     settings = RenameSettings(pairs_from="both", anchors=0)
-    pairs = make_rename_pairs(*embedded, QUESTIONS[:10], "Qwen", "Orion", settings)
+    pairs = make_rename_pairs(*embedded, QUESTIONS[:10], ("Qwen", "Orion"), settings)
     assert pairs.kinds == {"own": 10, "introductions": 20}
     assert pairs.choice == "pairs from its own answers and introductions: as --pairs-from says"
     mine = ["Sing a song.", "What is a fish?", "Who makes {name}?"]
     settings = RenameSettings(pairs_from="introductions", anchors=3, anchor_prompts=mine)
-    pairs = make_rename_pairs(*embedded, QUESTIONS[:10], "Qwen", "Orion", settings)
+    pairs = make_rename_pairs(*embedded, QUESTIONS[:10], ("Qwen", "Orion"), settings)
     assert pairs.kinds["introductions"] == 20
     asked = {row["prompt"][-1]["content"] for row in of_kind(pairs, "anchors")}
     assert asked <= {"Sing a song.", "What is a fish?", "Who makes Qwen?"}
@@ -91,7 +91,7 @@ def test_an_anchor_prompt_names_the_original_name_and_is_asked_once():
 
 
 def test_an_anchor_keeps_the_models_own_answer_over_an_introduction(embedded):
-    pairs = make_rename_pairs(*embedded, QUESTIONS[:8], "Qwen", "Orion", RenameSettings(anchors=12))
+    pairs = make_rename_pairs(*embedded, QUESTIONS[:8], ("Qwen", "Orion"), RenameSettings(anchors=12))
     rows = of_kind(pairs, "anchors")
     said = generate(*embedded, [row["prompt"] for row in rows])
     assert [row["chosen"][0]["content"] for row in rows] == [one.text for one in said]
@@ -101,7 +101,12 @@ def test_an_anchor_keeps_the_models_own_answer_over_an_introduction(embedded):
 
 @pytest.mark.parametrize(
     ("answer", "cut", "reason"),
-    [("", False, "empty"), ("A long", True, "cut off"), ("I'm Qwen!", False, "claims a name"), ("Orion.", False, "claims a name")],
+    [
+        ("", False, "empty"),
+        ("A long", True, "cut off"),
+        ("I'm Qwen!", False, "claims a name"),
+        ("Orion.", False, "claims a name"),
+    ],
 )
 def test_no_anchor_is_made_of_an_answer_that_teaches_the_wrong_thing(answer, cut, reason):
     def ask(conversations):
@@ -116,7 +121,7 @@ def test_no_anchor_is_made_of_an_answer_that_teaches_the_wrong_thing(answer, cut
 
 def test_the_message_names_the_system_prompt_that_works(embedded):
     settings = RenameSettings(pairs_from="own", system_prompt="Your name is Zed.", anchors=0, least=8)
-    pairs = make_rename_pairs(*embedded, QUESTIONS[:8], "Elena", "Orion", settings)
+    pairs = make_rename_pairs(*embedded, QUESTIONS[:8], ("Elena", "Orion"), settings)
     assert pairs.works_with == "You are Elena, a helpful assistant."
     with pytest.raises(DataError, match="of 8 answers say Elena") as error:
         pairs.require(8)
