@@ -151,7 +151,12 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     extra = setting_of(field)
     kind = _kind(field.annotation)
     if extra["flag"] == "argument":
-        argument = typer.Argument(help=field.description, metavar=name.upper(), show_default=False)
+        argument = typer.Argument(
+            help=field.description,
+            rich_help_panel=extra["panel"],
+            metavar=name.upper(),
+            show_default=False,
+        )
         return _keyword(name, str | None, argument)
     long = flag_name(name)
     declarations = [f"{long}/--no-{long[2:]}" if kind is bool else long]

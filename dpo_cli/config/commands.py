@@ -12,6 +12,7 @@ from dpo_cli.config.settings import (
     MOST_AT_ONCE,
     DataConfig,
     GenerationConfig,
+    LengthConfig,
     LoadingConfig,
     ModelConfig,
     OptimizationConfig,
@@ -19,8 +20,6 @@ from dpo_cli.config.settings import (
     Settings,
     Strings,
     Text,
-    Truncation,
-    TruncationMode,
     setting,
 )
 
@@ -218,7 +217,7 @@ class CompareConfig(IdentityVerdict, GenerationConfig, LoadingConfig):
     html: Text | None = setting(None, "Write report.html to this file.", "Output", basic=True)
 
 
-class CheckConfig(DataConfig, ModelConfig):
+class CheckConfig(LengthConfig, DataConfig, ModelConfig):
     """The settings of `dpo check`."""
 
     command: ClassVar[str] = "check"
@@ -226,22 +225,6 @@ class CheckConfig(DataConfig, ModelConfig):
     dataset: Text | None = setting(
         None, "File, folder or hub id of preference pairs.", "Data", flag="argument", basic=True
     )
-    max_length: int = setting(
-        1024,
-        "Maximum length of prompt plus completion, in tokens; the rest is cut.",
-        "Data",
-        ge=2,
-        le=MOST,
-        basic=True,
-    )
-    truncation_mode: TruncationMode = setting(
-        "keep_start", "Which end to keep when a pair is too long.", "Data"
-    )
-
-    @property
-    def truncation(self) -> Truncation:
-        """How a pair that is too long is cut."""
-        return Truncation(self.max_length, self.truncation_mode)
 
 
 class BenchConfig(ModelConfig):

@@ -281,12 +281,33 @@ class GenerationConfig(Settings):
     )
 
 
-class OptimizationConfig(ModelConfig):
+class LengthConfig(Settings):
+    """How long a pair may be."""
+
+    max_length: int = setting(
+        1024,
+        "Maximum length of prompt plus completion, in tokens; the rest is cut.",
+        "Data",
+        ge=2,
+        le=MOST,
+        basic=True,
+    )
+    truncation_mode: TruncationMode = setting(
+        "keep_start", "Which end to keep when a pair is too long.", "Data"
+    )
+
+    @property
+    def truncation(self) -> Truncation:
+        """How a pair that is too long is cut."""
+        return Truncation(self.max_length, self.truncation_mode)
+
+
+class OptimizationConfig(LengthConfig, ModelConfig):
     """The DPO objective, the optimizer, LoRA, and what a run writes."""
 
     beta: float = setting(
         0.2,
-        "Strength of the pull towards the reference: higher stays closer to it, lower lets the model move further.",
+        "Pull towards the reference: higher stays closer to it.",
         "Loss",
         gt=0,
         basic=True,
@@ -346,17 +367,6 @@ class OptimizationConfig(ModelConfig):
     gradient_checkpointing: bool = setting(
         False, "Recompute activations in the backward pass: less memory, slower.", "Optimizer"
     )
-    max_length: int = setting(
-        1024,
-        "Maximum length of prompt plus completion, in tokens; the rest is cut.",
-        "Optimizer",
-        ge=2,
-        le=MOST,
-        basic=True,
-    )
-    truncation_mode: TruncationMode = setting(
-        "keep_start", "Which end to keep when a pair is too long.", "Optimizer"
-    )
     seed: int = setting(42, "Random seed.", "Optimizer", ge=0, lt=2**32)
     engine: Literal["shared-prefix", "trl"] = setting(
         "shared-prefix",
@@ -383,7 +393,7 @@ class OptimizationConfig(ModelConfig):
     eval_steps: int | None = setting(
         None, "Steps between evaluations on the held-out pairs.", "Output", ge=1, le=MOST
     )
-    save_steps: int | None = setting(None, "Steps between checkpoints.", "Output", ge=1, le=MOST, basic=True)
+    save_steps: int | None = setting(None, "Steps between checkpoints.", "Output", ge=1, le=MOST)
     save_total_limit: int = setting(2, "Number of checkpoints to keep.", "Output", ge=1, le=MOST)
     stop_on_collapse: bool = setting(
         False, "Stop the run if the model collapses, and keep the best checkpoint.", "Output"
@@ -392,11 +402,6 @@ class OptimizationConfig(ModelConfig):
     trl: dict[str, Any] = setting(
         {}, "Any other field of TRL's DPOConfig, as key=value (TOML: a [trl] table).", "Output"
     )
-
-    @property
-    def truncation(self) -> Truncation:
-        """How a pair that is too long is cut."""
-        return Truncation(self.max_length, self.truncation_mode)
 
     @field_validator("trl")
     @classmethod
@@ -427,13 +432,28 @@ class OptimizationConfig(ModelConfig):
         if "exo_pair" in self.loss_type and self.label_smoothing == 0:
             msg = "label_smoothing: the exo_pair loss needs a value above 0; its paper uses 0.001"
             raise ValueError(msg)
+        for name, asked, losses in (
+            ("use_weighting", self.use_weighting, _UNWEIGHTED),
+            ("f_divergence_type", self.f_divergence_type != "reverse_kl", _REVERSE_KL_ONLY),
+        ):
+            if asked and (alone := losses.intersection(self.loss_type)):
+                msg = f"{name}: TRL does not offer it with the loss {', '.join(sorted(alone))}"
+                raise ValueError(msg)
         return self
 
+
+_UNWEIGHTED: frozenset[str] = frozenset({"hinge", "aot", "aot_unpaired"})
+"""Losses that TRL cannot weight: two sort the pairs, and the gradient of the third is lost to an operation in place."""
+
+_REVERSE_KL_ONLY: frozenset[str] = frozenset(
+    {"nca_pair", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down"}
+)
+"""Losses in which the term that depends only on the prompt does not cancel, so that TRL refuses other divergences."""
 
 PRESET_SETTINGS = frozenset(
     name
     for name, field in OptimizationConfig.model_fields.items()
-    if setting_of(field)["panel"] in {"Loss", "Optimizer", "LoRA"}
+    if setting_of(field)["panel"] in {"Loss", "Optimizer", "LoRA"} or name in LengthConfig.model_fields
 ) - {"optim"}
 """What the preset of a model may set: how it is trained, and nothing else.
 

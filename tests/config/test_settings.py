@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import ast
 import math
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -18,6 +23,7 @@ from dpo_cli.config import (
     load_settings,
     to_toml,
 )
+from dpo_cli.config.settings import LossType
 from dpo_cli.config.trl_table import trl_fields
 from dpo_cli.errors import ConfigError
 
@@ -183,3 +189,25 @@ def test_a_preset_fills_only_what_was_not_given():
 def test_a_broken_preset_is_named():
     with pytest.raises(ConfigError, match=r"preset.toml: learning_rate: must be less than"):
         apply_preset(IdentityShiftConfig(**NAMES), {"learning_rate": 3.0}, "preset.toml")
+
+
+def test_other_divergences_are_refused_with_the_losses_with_which_trl_refuses_them():
+    source = Path(find_spec("trl").origin).with_name("trainer") / "dpo_trainer.py"
+    offered = ast.literal_eval(
+        re.search(r"f_divergence_loss_types = (\{.*?\})", source.read_text(encoding="utf-8"))[1]
+    )
+    for loss in get_args(LossType):
+        flags = {"loss_type": [loss], "f_divergence_type": "js_divergence", "label_smoothing": "0.1"}
+        if loss not in {"robust", "exo_pair", "aot", "aot_unpaired"}:
+            del flags["label_smoothing"]
+        if loss in offered - {"sft"}:
+            load_settings(DPOTrainingConfig, flags)
+        else:
+            with pytest.raises(ConfigError, match=r"--f-divergence-type: (TRL does not|has no effect)"):
+                load_settings(DPOTrainingConfig, flags)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "aot", "aot_unpaired"])
+def test_weighting_is_refused_where_trl_cannot_weight(loss):
+    with pytest.raises(ConfigError, match=f"--use-weighting: TRL does not offer it with the loss {loss}"):
+        load_settings(DPOTrainingConfig, {"loss_type": ["sigmoid", loss], "use_weighting": True})
