@@ -179,6 +179,11 @@ def _anchor_prompts(config: IdentityShiftConfig, asked: list[Question]) -> list[
             f"--anchors {config.anchors:,}: there are prompts for {len(texts):,}",
             hint="Give more of them with --anchor-prompts FILE, or a smaller number.",
         )
+    if not texts:
+        raise ConfigError(
+            f"--anchor-prompts {config.anchor_prompts}: every prompt in it is an identity question of this run",
+            hint="Anchors need ordinary prompts; --anchors 0 does without.",
+        )
     return [Question(text, "anchors") for text in texts]
 
 
