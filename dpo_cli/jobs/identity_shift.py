@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dpo_cli.errors import ConfigError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.run import json_lines, prepare
-from dpo_cli.synthesis.anchors import DEFAULT_ANCHORS, anchor_texts
+from dpo_cli.synthesis.anchors import anchor_texts
 from dpo_cli.synthesis.identity import questions_in
 from dpo_cli.synthesis.rename import RenameSettings, make_rename_pairs
 from dpo_cli.synthesis.system_prompts import system_prompts
@@ -142,7 +142,7 @@ def _make_pairs(
     settings = RenameSettings(
         system_prompt=config.system_prompt,
         pairs_from=config.pairs_from,
-        anchors=min(DEFAULT_ANCHORS, len(anchors)) if config.anchors is None else config.anchors,
+        anchors=config.anchors,
         anchor_prompts=[question.text for question in anchors],
         max_new_tokens=config.max_new_tokens,
         batch_size=config.generation_batch_size,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from dpo_cli.models.generate import Generation, Message
     from dpo_cli.synthesis.introductions import Introductions
 
-DEFAULT_ANCHORS: Final = 96
-"""Anchors that are made unless a number is given."""
+DEFAULT_ANCHORS: Final = {"own": 32, "introductions": 96, "both": 96}
+"""Anchors that are made unless a number is given: a name replaced in an answer spreads less than a new sentence."""
 _SPARE: Final = 1.25
 """More are asked at once than are needed, since some answers are cut off."""
 _CLAIMS: Final = "claims a name"

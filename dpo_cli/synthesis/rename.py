@@ -39,7 +39,7 @@ class RenameSettings:
     Attributes:
         system_prompt: The usual system prompt; empty for none. Others are used beside it.
         pairs_from: Kinds of pairs; None takes own answers where at least half say the name, else introductions.
-        anchors: Number of anchors; None for the default number.
+        anchors: Number of anchors; None for the default number, see `DEFAULT_ANCHORS`.
         anchor_prompts: Prompts of the anchors, in which {name} is the original name; None for those that ship.
         max_new_tokens: Longest answer, in tokens.
         batch_size: Questions answered at once.
@@ -186,7 +186,7 @@ class _Job:
             works_with = self._works_with()
             anchors: tuple[list[dict[str, Any]], dict[str, int]] = ([], {})
         else:
-            anchors = self._anchors()
+            anchors = self._anchors(taken)
         given = [one for at in sorted(self.answers) for one in self.answers[at]]
         return IdentityPairs(
             original_name=self.old,
@@ -253,8 +253,8 @@ class _Job:
                 rows.append(pair_row(prompt, chosen, text, "introductions"))
         return rows
 
-    def _anchors(self) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        count = DEFAULT_ANCHORS if self.settings.anchors is None else self.settings.anchors
+    def _anchors(self, taken: PairsFrom) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        count = DEFAULT_ANCHORS[taken] if self.settings.anchors is None else self.settings.anchors
         prompts = self.settings.anchor_prompts
         if prompts is None:
             prompts = [question.text for question in shipped_questions("anchors")]
