@@ -102,7 +102,7 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
     )
     anchors: int | None = setting(
         None,
-        "Pairs that keep the name away from ordinary prompts; 0 for none. By default 32 beside own answers, else 96.",
+        "Pairs that keep the name away from ordinary prompts; 0 for none. By default 32 beside own answers, else 96; none where the loss has no sft term.",
         "Identity",
         ge=0,
         le=MOST,

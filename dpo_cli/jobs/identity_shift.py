@@ -142,7 +142,7 @@ def _make_pairs(
     settings = RenameSettings(
         system_prompt=config.system_prompt,
         pairs_from=config.pairs_from,
-        anchors=config.anchors,
+        anchors=_anchors(config),
         anchor_prompts=[question.text for question in anchors],
         max_new_tokens=config.max_new_tokens,
         batch_size=config.generation_batch_size,
@@ -159,13 +159,24 @@ def _make_pairs(
     return pairs
 
 
+def _anchors(config: IdentityShiftConfig) -> int | None:
+    """How many anchors there shall be; None for the default number.
+
+    An anchor makes the new name less likely, and a loss that only compares takes that to the questions about the name as
+    well: the model no longer says the old name and garbles the new one. An SFT term holds it.
+    """
+    if config.anchors is None and "sft" not in config.loss_type:
+        return 0
+    return config.anchors
+
+
 def _anchor_prompts(config: IdentityShiftConfig, asked: list[Question]) -> list[Question]:
     """Ordinary prompts to which the model keeps its own answers.
 
     Raises:
         ConfigError: If there are fewer than --anchors wants.
     """
-    if config.anchors == 0:
+    if _anchors(config) == 0:
         return []
     if config.anchor_prompts is None:
         prompts = shipped_questions("anchors")
