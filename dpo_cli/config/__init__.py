@@ -11,11 +11,13 @@ from dpo_cli.config.commands import (
     CompareConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
+    IdentityVerdict,
 )
 from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
 from dpo_cli.config.paths import user_path
 from dpo_cli.config.settings import (
     EMBEDDED,
+    OF_TOKENIZER,
     PRESET_SETTINGS,
     DataConfig,
     GenerationConfig,
@@ -30,6 +32,7 @@ from dpo_cli.config.sources import apply_preset, load_settings, settings_from, t
 
 __all__ = [
     "EMBEDDED",
+    "OF_TOKENIZER",
     "PRESET_SETTINGS",
     "SETTINGS_BYTES",
     "AskConfig",
@@ -40,6 +43,7 @@ __all__ = [
     "DataConfig",
     "GenerationConfig",
     "IdentityShiftConfig",
+    "IdentityVerdict",
     "ModelConfig",
     "OptimizationConfig",
     "Settings",

@@ -70,6 +70,31 @@ class IdentityVerdict(Settings):
         0.0, "Verdict: maximum fraction of answers with the name doubled.", "Verdict"
     )
     max_ordinary_drop: Rate = setting(0.02, "Verdict: maximum drop in correct ordinary answers.", "Verdict")
+    max_claims: Rate = setting(
+        0.02, "Verdict: maximum fraction of ordinary answers with the new name.", "Verdict"
+    )
+    max_unlikely: float = setting(
+        1.0,
+        "Verdict: maximum rise of ordinary answers' unlikeliness to the model before, in nats per token.",
+        "Verdict",
+        ge=0,
+    )
+    max_forgotten: float = setting(
+        1.0,
+        "Verdict: maximum rise of the unlikeliness of former ordinary answers, in nats per token.",
+        "Verdict",
+        ge=0,
+    )
+    max_repetition_rise: Rate = setting(
+        0.05, "Verdict: maximum rise of repeated phrases in ordinary answers.", "Verdict"
+    )
+    max_cut_off_rise: Rate = setting(0.05, "Verdict: maximum rise of cut-off ordinary answers.", "Verdict")
+    max_same_answer_rise: Rate = setting(
+        0.1, "Verdict: maximum rise of ordinary answers that other questions get too.", "Verdict"
+    )
+    max_longer: float = setting(
+        1.5, "Verdict: maximum length of ordinary answers, as a multiple of before.", "Verdict", ge=0
+    )
 
 
 class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig):

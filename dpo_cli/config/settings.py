@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from dpo_cli.config.effects import without_effect
+from dpo_cli.config.template_arguments import check_template_arguments
 from dpo_cli.config.trl_table import check_optimizer, check_trl_table
 from dpo_cli.redaction import find_secret
 
@@ -154,6 +155,10 @@ class Settings(BaseModel):
         return values
 
 
+OF_TOKENIZER = ("trust_remote_code", "chat_template", "thinking", "template")
+"""Settings of how a tokenizer is loaded, and how it renders conversations."""
+
+
 class LoadingConfig(Settings):
     """How any model is loaded."""
 
@@ -173,9 +178,27 @@ class LoadingConfig(Settings):
         "Chat template to use instead of the model's own: 'chatml' or a Jinja file.",
         "Model",
     )
+    thinking: Literal["on", "off", "keep"] | None = setting(
+        None,
+        "Whether the model thinks before it answers, if its template can switch that; keep counts thinking as answer.",
+        "Model",
+    )
+    template: dict[str, Any] = setting(
+        {}, "Variable of the chat template, as key=value, repeatable (TOML: a [template] table).", "Model"
+    )
     base: Text | None = setting(
         None, "Base model of a LoRA adapter, if it is not where the adapter says.", "Model"
     )
+
+    @property
+    def of_tokenizer(self) -> dict[str, Any]:
+        """The keywords of `load_tokenizer`."""
+        return {name: getattr(self, name) for name in OF_TOKENIZER}
+
+    @model_validator(mode="after")
+    def _template_can_have_them(self) -> Self:
+        check_template_arguments(self.template, self.thinking)
+        return self
 
 
 class ModelConfig(LoadingConfig):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -122,10 +122,14 @@ def to_toml(config: Settings, comment: str) -> str:
 
 def _from_command_line(cls: type[Settings], key: str, raw: Any) -> Any:  # noqa: ANN401 - a flag's value has any type
     annotation: Any = cls.model_fields[key].annotation
-    if key == "trl":
+    if get_origin(annotation) is dict:
         return dict(_key_value(item) for item in raw)
     value = TypeAdapter(annotation).validate_python(raw, strict=False)
     return tuple(value) if isinstance(value, list) else value
+
+
+_OF_PYTHON = {"True": True, "False": False}
+"""Words that TOML does not know, and that nobody means as text: text is true, whatever it says."""
 
 
 def _key_value(item: str) -> tuple[str, Any]:
@@ -134,6 +138,8 @@ def _key_value(item: str) -> tuple[str, Any]:
         shown = re.match(r"[\w.-]*", item)  # what follows a name may be a secret
         msg = f"'{shown[0] if shown else ''}' is not key=value"
         raise ValueError(msg)
+    if text in _OF_PYTHON:
+        return key.strip(), _OF_PYTHON[text]
     try:
         return key.strip(), parse_toml(f"v = {text}")["v"]
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from dpo_cli.config.template_arguments import RESERVED
 from dpo_cli.data.literals import bounded, parse_json
 from dpo_cli.data.messages import kind
 from dpo_cli.data.pairs import NON_TEXT, RowProblem
@@ -81,7 +82,7 @@ def template_kwargs_of(row: dict[str, Any]) -> dict[str, Any] | None:
         raise RowProblem(
             NON_TEXT, f"chat_template_kwargs is {kind(value)}, not an object", "chat_template_kwargs"
         )
-    taken = next((name for name in value if name in _TAKEN), None)
+    taken = next((name for name in value if name in RESERVED), None)
     if taken is not None:
         raise RowProblem(
             NON_TEXT,
@@ -89,28 +90,6 @@ def template_kwargs_of(row: dict[str, Any]) -> dict[str, Any] | None:
             f"chat_template_kwargs.{taken}",
         )
     return value
-
-
-# What TRL and the tokenizer pass to the template, or use to tokenise what it gives.
-_TAKEN: Final = frozenset(
-    {
-        "conversation",
-        "add_generation_prompt",
-        "continue_final_message",
-        "tokenize",
-        "sanitize_control_tokens",
-        "padding",
-        "truncation",
-        "max_length",
-        "return_tensors",
-        "return_dict",
-        "return_assistant_tokens_mask",
-        "tokenizer_kwargs",
-        "messages",
-        "self",
-        "conversations",
-    }
-)
 
 
 def _json_column(row: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - whatever the column holds

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import GenerationConfig, Truncation
 from dpo_cli.errors import DataError
-from dpo_cli.evaluation.divergence import Continuation, Distributions, distributions, divergence
+from dpo_cli.evaluation.damage import form_rows, likelihood_rows, unlikeliness
+from dpo_cli.evaluation.divergence import Continuation, Distributions, Reading, distributions, read_again
 from dpo_cli.evaluation.implicit_rewards import (
     PairLogProbs,
     PairTokens,
@@ -68,6 +69,9 @@ class Examination:
         divergence: How far it is from the model examined before it; empty for the first one, and for one that
             reads other tokens.
         vocabulary: Token to id of its tokenizer.
+        said: Its prompts and answers as tokens.
+        forgotten: Place of a question to how unlikely the answer of the model before is to it, in nats per token.
+        unlikely: Place of a question to how unlikely its answer is to the model before, see `damage.read_back`.
     """
 
     model: str
@@ -78,6 +82,9 @@ class Examination:
     pair_log_probs: tuple[PairLogProbs, ...] = field(default=(), repr=False)
     divergence: tuple[Score, ...] = ()
     vocabulary: Mapping[str, int] = field(default_factory=dict, repr=False)
+    said: tuple[Continuation, ...] = field(default=(), repr=False)
+    forgotten: Mapping[int, float] = field(default_factory=dict, repr=False)
+    unlikely: Mapping[int, float] = field(default_factory=dict, repr=False)
 
     def is_read_by(self, vocabulary: Mapping[str, int]) -> bool:
         """Whether another tokenizer's ids mean what this one's mean; it may have more of them."""
@@ -169,7 +176,9 @@ def answer_questions(
 def answers_json(model: str, answers: Sequence[Answer]) -> dict[str, Any]:
     """The document that `dpo test --json` prints."""
     rows = [
-        {"question": one.question.text, "answer": one.answer, "truncated": one.truncated} for one in answers
+        {"question": one.question.text, "answer": one.answer, "truncated": one.truncated}
+        | ({"thinking": one.thinking} if one.thinking else {})
+        for one in answers
     ]
     return {"model": model, "answers": rows}
 
@@ -203,7 +212,7 @@ def examine(
     model, tokenizer = loaded
     settings = settings or AskSettings()
 
-    answers, own = _ask(model, tokenizer, questions, settings, on_progress)
+    answers, said = _ask(model, tokenizer, questions, settings, on_progress)
     vocabulary = tokenizer.get_vocab()
     same = before if before is not None and before.is_read_by(vocabulary) else None
     # Both models read the same tokens, or a renamed chat template would pass for a change of the model.
@@ -214,15 +223,20 @@ def examine(
     )
     size = settings.batch_size
     first = settings.divergence and before is None
+    reading = read_again(model, same.own, batch_size=size) if same is not None else Reading()
     return Examination(
         model=name,
         answers=tuple(answers),
-        own=tuple(distributions(model, own, batch_size=size)) if first else (),
+        own=tuple(distributions(model, said, batch_size=size)) if first else (),
         pair_tokens=tokens,
         pairs_left_out=left_out,
         pair_log_probs=tuple(pair_log_probs(model, tokens, batch_size=size)),
-        divergence=tuple(divergence(model, same.own, batch_size=size)) if same is not None else (),
+        divergence=reading.divergence,
         vocabulary=vocabulary,
+        said=tuple(said),
+        forgotten=unlikeliness([one.continuation for one in same.own], reading.said)
+        if same is not None
+        else {},
     )
 
 
@@ -257,6 +271,8 @@ def compare_examinations(
         thresholds: Of the verdict; see `verdict.CHECKS`.
     """
     rows = score_answers(before.answers, after.answers, names)
+    if names is not None:  # only of a model that is renamed is it said that nothing else changes
+        rows += [*form_rows(before.answers, after.answers), *likelihood_rows(before, after)]
     rows += [lone_row(score) for score in after.divergence]
     old, new, left_out = _scored_by_both(before, after)
     rows += reward_rows(old, new, beta)
@@ -320,10 +336,11 @@ def _ask(
         on_progress=on_progress,
     )
     answers = [
-        Answer(question, one.text, one.truncated) for question, one in zip(questions, found, strict=True)
+        Answer(question, one.text, one.truncated, one.thinking)
+        for question, one in zip(questions, found, strict=True)
     ]
     return answers, [
-        Continuation(one.prompt_ids, one.token_ids, question.group)
-        for question, one in zip(questions, found, strict=True)
+        Continuation(one.prompt_ids, one.token_ids, question.group, row)
+        for row, (question, one) in enumerate(zip(questions, found, strict=True))
         if one.token_ids
     ]

@@ -7,12 +7,12 @@ numbers follow the score of each model, with n and interval, and the paired diff
 from __future__ import annotations
 
 import math
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dpo_cli.evaluation.intervals import Interval, difference_interval, mean_interval
 from dpo_cli.rates import rate_interval
+from dpo_cli.text.grading import grade
 from dpo_cli.text.names import contains_name, doubled, leaks
 from dpo_cli.text.words import repetition, words
 
@@ -26,10 +26,8 @@ IDENTITY = "identity"
 THIRD_PARTY = "third-party"
 """Group of questions about models and makers as facts, where the old name is the right word."""
 
-_QUOTES = "\"'`*_ \u201c\u201d\u2018\u2019"
-
 Better = Literal["higher", "lower", "none"]
-Unit = Literal["rate", "words", "nats/token", "nats"]
+Unit = Literal["rate", "words", "nats/token", "nats", "times"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +38,18 @@ class Answer:
         question: The question.
         answer: Its text without special tokens.
         truncated: Cut off at the longest answer allowed.
+        thinking: What the model thought before it answered; it is not scored.
     """
 
     question: Question
     answer: str
     truncated: bool = False
+    thinking: str = ""
+
+    @property
+    def cut_while_thinking(self) -> bool:
+        """Whether it was cut off before the answer began."""
+        return self.truncated and bool(self.thinking) and not self.answer
 
 
 @dataclass(frozen=True)
@@ -149,24 +154,19 @@ def _right(answer: Answer, names: Rename | None) -> float | None:
     del names
     if answer.question.group in (IDENTITY, THIRD_PARTY) or not answer.question.answers:
         return None
-    return float(is_right(answer.answer, answer.question.answers))
+    return float(is_right(answer))
 
 
 def _third_party(answer: Answer, names: Rename | None) -> float | None:
     del names
     if answer.question.group != THIRD_PARTY or not answer.question.answers:
         return None
-    return float(is_right(answer.answer, answer.question.answers))
+    return float(is_right(answer))
 
 
-def is_right(answer: str, accepted: Sequence[str]) -> bool:
-    """Whether the whole answer is one of the accepted ones, but for case, spacing and closing punctuation."""
-    return _plain(answer) in {_plain(one) for one in accepted}
-
-
-def _plain(text: str) -> str:
-    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return text.strip(_QUOTES).rstrip(".!?。 ").strip(_QUOTES)
+def is_right(answer: Answer) -> bool:
+    """Whether the answer gives one of those expected, see `dpo_cli.text.grading`."""
+    return grade(answer.answer, answer.question.text, answer.question.answers).right
 
 
 MEASURES: tuple[Measure, ...] = (

@@ -9,9 +9,12 @@ from dpo_cli.evaluation.verdict import CHECKS
 from dpo_cli.events import Noted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dpo_cli.config import GenerationConfig, Settings, Truncation
+    from dpo_cli.evaluation.scores import Answer
     from dpo_cli.events import OnEvent
     from dpo_cli.text.questions import Question
 
@@ -31,13 +34,46 @@ def ask_settings(config: GenerationConfig, truncation: Truncation = DEFAULT_TRUN
 def note_system_prompt(
     tokenizer: PreTrainedTokenizerBase, config: GenerationConfig, on_event: OnEvent
 ) -> str:
-    """The system prompt that this model is asked with; says so where that is none because its template refuses one."""
+    """The system prompt that this model is asked with; says so where that is none because its template has no place for one."""
     from dpo_cli.models.generate import accepted_system_prompt
 
     prompt = accepted_system_prompt(tokenizer, config.system_prompt)
     if prompt != config.system_prompt:
-        on_event(Noted("The chat template refuses system messages: asked without the default system prompt"))
+        on_event(
+            Noted(
+                "The chat template has no place for system messages: asked without the default system prompt"
+            )
+        )
     return prompt
+
+
+def note_thinking(tokenizer: PreTrainedTokenizerBase, on_event: OnEvent) -> None:
+    """Say where a model that thinks is asked otherwise than it is trained, because its template leaves thinking out."""
+    from dpo_cli.models.templates import options_of
+    from dpo_cli.models.thinking import cuts_thinking, opens_thinking
+
+    keeps = options_of(tokenizer).keeps_thinking
+    if not (keeps or opens_thinking(tokenizer)) or not cuts_thinking(tokenizer):
+        return
+    why = "The chat template leaves thinking out of the answers that are trained on"
+    on_event(
+        Noted(
+            f"{why}, so none is kept"
+            if keeps
+            else f"{why}, and asks for it; --thinking off asks as is trained"
+        )
+    )
+
+
+def note_cut_thinking(answers: Sequence[Answer], on_event: OnEvent) -> None:
+    """Say how many answers ended before they began, in the thinking that comes before."""
+    if cut := sum(one.cut_while_thinking for one in answers):
+        on_event(
+            Noted(
+                f"{cut} of {len(answers)} answers were cut off while thinking and count as empty:"
+                " give a larger --max-new-tokens, or --thinking off"
+            )
+        )
 
 
 def questions_with_room(

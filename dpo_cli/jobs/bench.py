@@ -43,9 +43,7 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
         from dpo_cli.data.load import load_pairs
         from dpo_cli.models.loading import load_tokenizer
 
-        tokenizer = load_tokenizer(
-            located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
-        )
+        tokenizer = load_tokenizer(located, **config.of_tokenizer)
     batch = config.per_device_train_batch_size
     steps = math.ceil(config.pairs / batch)
     with stages.stage("reading pairs"):
@@ -60,8 +58,8 @@ def bench(config: BenchConfig, on_event: OnEvent = ignore) -> BenchResult:
             hint=f"Give --pairs {max(batch, len(rows) // batch * batch - batch)}, or more data.",
         )
     spec = WorkerSpec(
-        engine="", model=config.model, revision=config.model_revision, base=config.base, trust_remote_code=config.trust_remote_code,
-        chat_template=config.chat_template, rows="", batch_size=batch, max_length=max_length,
+        engine="", model=config.model, revision=config.model_revision, base=config.base,
+        of_tokenizer=config.of_tokenizer, rows="", batch_size=batch, max_length=max_length,
         dtype=config.dtype, device=config.device, lora_rank=config.lora_rank, steps=steps, warmup=WARMUP, cache_folder="",
     )  # fmt: skip
     engines = (STOCK, OURS, AS_INSTALLED) if config.as_installed else (STOCK, OURS)
@@ -88,10 +86,13 @@ def bench_generation(config: BenchConfig, on_event: OnEvent = ignore) -> Generat
         from dpo_cli.models.loading import load_model, load_tokenizer
         from dpo_cli.text.questions import shipped_questions
 
-        trust = config.trust_remote_code
-        tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=config.chat_template)
+        tokenizer = load_tokenizer(located, **config.of_tokenizer)
         model = load_model(
-            located, dtype=config.dtype, device=config.device, trust_remote_code=trust, on_event=on_event
+            located,
+            dtype=config.dtype,
+            device=config.device,
+            trust_remote_code=config.trust_remote_code,
+            on_event=on_event,
         )
         questions = [question.text for question in shipped_questions("identity_train")][: config.pairs]
     with stages.stage("measuring"):

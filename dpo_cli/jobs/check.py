@@ -38,9 +38,7 @@ def check(config: CheckConfig, on_event: OnEvent = ignore) -> DataReport:
     with stages.stage("loading the libraries"):
         from dpo_cli.models.loading import load_tokenizer
 
-        tokenizer = load_tokenizer(
-            located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
-        )
+        tokenizer = load_tokenizer(located, **config.of_tokenizer)
     with stages.stage("reading pairs"):
         return opened.check(tokenizer, config.truncation, on_event=on_event)
 

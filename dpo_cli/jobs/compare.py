@@ -13,6 +13,7 @@ from dpo_cli.config import (
     DataConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
+    IdentityVerdict,
     Truncation,
     load_settings,
     user_path,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 LAST_RUN = "./dpo_output"
 """Where `train` and `identity-shift` write unless told otherwise."""
+
+OF_A_RENAME = tuple(name for name in IdentityVerdict.model_fields if name != "max_ordinary_drop")
+"""Thresholds for figures that are measured of a model with a new name only."""
 
 FIRST_QUESTIONS = 6
 """Questions that `dpo test` asks when none is given."""
@@ -90,13 +94,15 @@ def ask(config: AskConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer
     stages = Stages(on_event)
     with stages.stage("loading the model"):
         from dpo_cli.evaluation.compare import answer_questions
-        from dpo_cli.jobs.asking import ask_settings, note_system_prompt
+        from dpo_cli.jobs.asking import ask_settings, note_cut_thinking, note_system_prompt
         from dpo_cli.models.loading import load_located
 
-        loaded = load_located(located, **_loading(config), on_event=on_event)
+        loaded = load_located(located, **_loading(config, recorded_run(name)), on_event=on_event)
     note_system_prompt(loaded[1], config, on_event)
     with stages.stage("asking"):
-        return name, answer_questions(*loaded, questions, ask_settings(config), on_progress=stages.progress)
+        answers = answer_questions(*loaded, questions, ask_settings(config), on_progress=stages.progress)
+    note_cut_thinking(answers, on_event)
+    return name, answers
 
 
 def model_to_test(config: AskConfig) -> str:
@@ -134,7 +140,12 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
     stages = Stages(on_event)
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.scores import Rename
-        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, thresholds_of
+        from dpo_cli.jobs.asking import (
+            ask_settings,
+            note_cut_thinking,
+            note_system_prompt,
+            thresholds_of,
+        )
         from dpo_cli.models.loading import load_located
         from dpo_cli.models.memory import LESS_TO_ASK, out_of_memory_in_words
     pairs = _pairs(heldout)
@@ -145,7 +156,8 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
 
     def load(name: str) -> Loaded:
         located = old_model if name == before else new_model
-        loaded = load_located(located, **_loading(config), on_event=on_event)
+        how = _loading(config, run) | (_template_before(config, run, new_model) if name == before else {})
+        loaded = load_located(located, **how, on_event=on_event)
         note_system_prompt(loaded[1], config, on_event)
         return loaded
 
@@ -164,6 +176,8 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
             thresholds=thresholds_of(config),
             on_progress=stages.progress,
         )
+    for side in zip(*comparison.answers, strict=True):
+        note_cut_thinking(side, on_event)
     if not comparison.same_tokens:
         on_event(
             Noted(
@@ -214,7 +228,8 @@ def run_comparison(
         ModelError: A model cannot be loaded, or has no chat template.
         DataError: Pairs are given, and none has anything to score.
     """
-    from dpo_cli.evaluation.compare import compare_examinations, examine
+    from dpo_cli.evaluation.compare import AskSettings, compare_examinations, examine
+    from dpo_cli.evaluation.damage import read_back
 
     def examined(name: str, first: Examination | None) -> Examination:
         return examine(
@@ -231,6 +246,9 @@ def run_comparison(
     _release_memory()
     second = examined(after, first)
     _release_memory()
+    if judging.get("names") is not None:
+        second = read_back(load(before)[0], first, second, batch_size=(settings or AskSettings()).batch_size)
+        _release_memory()
     return compare_examinations(first, second, **judging)
 
 
@@ -288,7 +306,7 @@ def _everything_counts(config: CompareConfig, *, names: bool, pairs: bool) -> No
     """Refuse what is said of names or of pairs where there are none."""
     without = {
         "held-out pairs, see --pairs": () if pairs else ("beta", "max_length"),
-        "the names, see --new-name": () if names else ("min_new_name", "max_old_name", "max_doubled_name"),
+        "the names, see --new-name": () if names else OF_A_RENAME,
     }
     told = [
         f"{flag_name(name)}: has no effect without {what}"
@@ -322,5 +340,26 @@ def _heldout(config: CompareConfig, run: Run | None, after: str) -> DataConfig |
     return run.heldout
 
 
-def _loading(config: CompareConfig | AskConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in ("dtype", "device", "trust_remote_code", "chat_template")}
+def of_tokenizer(config: CompareConfig | AskConfig, run: Run | None) -> dict[str, Any]:
+    """The keywords of `load_tokenizer`: what is not said of thinking and template is as in the run."""
+    said = config.of_tokenizer
+    if run is not None:
+        said |= {
+            name: getattr(run, name)
+            for name in ("thinking", "template")
+            if name not in config.model_fields_set
+        }
+    return said
+
+
+def _template_before(config: CompareConfig, run: Run | None, after: LocatedModel) -> dict[str, Any]:
+    """The template that the model before was asked with in the run: one that was given, as it is or as it was saved."""
+    if run is None or run.chat_template is None or config.chat_template is not None:
+        return {}
+    given = run.chat_template
+    gone = given != "chatml" and not user_path(given, ModelError).is_file()
+    return {"chat_template": str(after.folder / "chat_template.jinja") if gone else given}
+
+
+def _loading(config: CompareConfig | AskConfig, run: Run | None) -> dict[str, Any]:
+    return {"dtype": config.dtype, "device": config.device, **of_tokenizer(config, run)}

@@ -95,12 +95,18 @@ def identity_shift(
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import examine
         from dpo_cli.evaluation.scores import Rename
-        from dpo_cli.jobs.asking import ask_settings, note_system_prompt
+        from dpo_cli.jobs.asking import (
+            ask_settings,
+            note_cut_thinking,
+            note_system_prompt,
+            note_thinking,
+        )
         from dpo_cli.models.generate import conversation
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
         policy = run.load_policy()
         system_prompt = note_system_prompt(policy[1], config, on_event)
+        note_thinking(policy[1], on_event)
         with stages.stage("asking who it is"):
             pairs = _make_pairs(config, policy, asked, anchors, stages)
         on_event(Noted(f"{_capital(pairs.choice)}; {pairs.summary()}"))
@@ -111,6 +117,7 @@ def identity_shift(
         }
         with stages.stage("asking before"):
             before = examine(policy, heldout, name=config.model, **how)
+        note_cut_thinking(before.answers, on_event)
         tokenizer, renamed = _with_new_name(config, policy[1], on_event)
         training, trained = run.train(
             (policy[0], tokenizer), pairs.dataset, probe=conversation(heldout[0].text, system_prompt)

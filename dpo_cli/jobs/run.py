@@ -136,6 +136,8 @@ class Run(Generic[C]):
         policy, name = (training.model, training.tokenizer), str(self.folder.path)
         with self.stages.stage(stage):
             after = self.attempt(stage, lambda: examine(policy, questions, name=name, before=before, **how))
+            if after is not None and names is not None:
+                after = self.attempt(stage, lambda: self._read_back(before, after)) or after
         if after is None:
             return None, None
         thresholds = thresholds_of(self.config)
@@ -145,6 +147,20 @@ class Run(Generic[C]):
                 before, after, names=names, beta=self.config.beta, thresholds=thresholds
             ),
         )
+
+    def _read_back(self, before: Examination, after: Examination) -> Examination:
+        """Load the model before once more, which training has changed, and let it read the new answers."""
+        from dpo_cli.evaluation.damage import read_back
+        from dpo_cli.models.loading import load_model
+
+        config = self.config
+        model = load_model(
+            self.located,
+            dtype=config.dtype,
+            device=config.device,
+            trust_remote_code=config.trust_remote_code,
+        )
+        return read_back(model, before, after, batch_size=config.generation_batch_size)
 
     def report(self, comparison: Comparison | None, write_report: Callable[[Path], None] | None) -> None:
         """Write the comparison, and what is made to be read by people, if there is somebody who makes it."""

@@ -108,7 +108,12 @@ def train(
     with stages.stage("loading the libraries"):
         from dpo_cli.evaluation.compare import examine
         from dpo_cli.evaluation.implicit_rewards import reward_records
-        from dpo_cli.jobs.asking import ask_settings, note_system_prompt, questions_with_room
+        from dpo_cli.jobs.asking import (
+            ask_settings,
+            note_cut_thinking,
+            note_system_prompt,
+            questions_with_room,
+        )
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
         with stages.stage("reading pairs"):
@@ -133,6 +138,7 @@ def train(
         if heldout:
             with stages.stage("held-out pairs before"):
                 before = examine(policy, questions, name=config.model, **how)
+            note_cut_thinking(before.answers, on_event)
         training, trained = run.train(
             policy, data.train, eval_pairs=data.eval, probe=probe_conversation(heldout)
         )
@@ -166,9 +172,7 @@ def _read_pairs(
     """Read the pairs as the model will see them, and say what is to be said about them."""
     from dpo_cli.models.loading import load_tokenizer
 
-    tokenizer = load_tokenizer(
-        located, trust_remote_code=config.trust_remote_code, chat_template=config.chat_template
-    )
+    tokenizer = load_tokenizer(located, **config.of_tokenizer)
     data = opened.load(tokenizer, config.truncation, inspect=True, keep_ids=True, on_event=on_event)
     for line in data.summary():
         on_event(Noted(line))

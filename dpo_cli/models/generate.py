@@ -13,7 +13,8 @@ from dpo_cli.config import settings
 from dpo_cli.errors import ModelError
 from dpo_cli.models.loading import end_of_turn_ids
 from dpo_cli.models.positions import positions_in
-from dpo_cli.models.templates import Chat, Refusal, render_chats
+from dpo_cli.models.templates import OPENED, Chat, Refusal, render_chats
+from dpo_cli.models.thinking import AnswerReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,16 +33,18 @@ class Generation:
     """One answer.
 
     Attributes:
-        text: The answer without special tokens.
+        text: The answer without special tokens, and without the thinking before it unless that is kept.
         truncated: It was cut off at `max_new_tokens`.
         prompt_ids: Tokens of the conversation as the model saw them.
-        token_ids: Tokens of the answer, the end of turn included when there is one.
+        token_ids: Tokens of the answer, thinking and end of turn included when there are such.
+        thinking: What the model thought before it answered, unless that is kept in `text`.
     """
 
     text: str
     truncated: bool
     prompt_ids: list[int]
     token_ids: list[int]
+    thinking: str = ""
 
 
 def conversation(question: str, system_prompt: str) -> list[Message]:
@@ -51,18 +54,29 @@ def conversation(question: str, system_prompt: str) -> list[Message]:
 
 
 def accepted_system_prompt(tokenizer: PreTrainedTokenizerBase, system_prompt: str) -> str:
-    """The system prompt to ask with: none where it is the default one and the chat template refuses it.
+    """The system prompt to ask with: none where it is the default one and the chat template has no place for it.
+
+    A template may refuse system messages, or write them where a model is asked and not where it has answered (Mistral's
+    do): a model trained on answers has not seen the prompt then.
 
     Raises:
         ModelError: If the chat template was stopped for its time or memory.
     """
     if system_prompt != DEFAULT_SYSTEM_PROMPT or not tokenizer.chat_template:
         return system_prompt
-    with_it, without = render_chats(
+    asked = conversation("a", system_prompt)
+    with_it, without, answered = render_chats(
         tokenizer,
-        [Chat(conversation("a", prompt), add_generation_prompt=True) for prompt in (system_prompt, "")],
+        [
+            Chat(asked, add_generation_prompt=True),
+            Chat(conversation("a", ""), add_generation_prompt=True),
+            Chat([*asked, {"role": "assistant", "content": "b"}]),
+        ],
     )
-    return "" if isinstance(with_it, Refusal) and isinstance(without, str) else system_prompt
+    if isinstance(with_it, Refusal):
+        return "" if isinstance(without, str) else system_prompt
+    only_asked = isinstance(answered, str) and system_prompt in with_it and system_prompt not in answered
+    return "" if only_asked else system_prompt
 
 
 def prompt_ids(
@@ -118,6 +132,7 @@ def generate(
     positions = positions_in(model)
     rooms = [_room(len(prompt), positions, max_new_tokens) for prompt in prompts]
     ends = end_of_turn_ids(model, tokenizer)
+    reader = AnswerReader(tokenizer)
     answers: dict[int, Generation] = {}
     training = model.training
     model.eval()
@@ -128,7 +143,7 @@ def generate(
             for chosen, room in _batches([len(prompt) for prompt in prompts], rooms, batch_size):
                 config = _generation_config(ends, _pad_id(tokenizer, ends), room, temperature)
                 for i, ids in zip(chosen, _answer([prompts[i] for i in chosen], model, config), strict=True):
-                    answers[i] = _generation(prompts[i], ids, ends, tokenizer)
+                    answers[i] = _generation(prompts[i], ids, ends, reader)
                 if on_progress:
                     on_progress(len(answers), len(prompts))
     finally:
@@ -145,7 +160,7 @@ def stream(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Iterator[str]:
-    """Answer one conversation, yielding its text piece by piece as it is generated.
+    """Answer one conversation, yielding its text piece by piece as it is generated, thinking included.
 
     Raises:
         ModelError: As `generate`.
@@ -166,6 +181,8 @@ def stream(
         target=_run, args=(model, config), kwargs={"ids": inputs, "streamer": streamer}, daemon=True
     )
     worker.start()
+    if AnswerReader(tokenizer).opened(ids):
+        yield f"{OPENED}\n"
     yield from streamer
     worker.join()
 
@@ -236,12 +253,11 @@ def _run(
         base.generation_config = own
 
 
-def _generation(
-    prompt: list[int], new: list[int], ends: list[int], tokenizer: PreTrainedTokenizerBase
-) -> Generation:
+def _generation(prompt: list[int], new: list[int], ends: list[int], reader: AnswerReader) -> Generation:
     stop = next((k for k, token in enumerate(new) if token in ends), None)
     kept = new if stop is None else new[: stop + 1]
-    return Generation(tokenizer.decode(kept, skip_special_tokens=True).strip(), stop is None, prompt, kept)
+    thinking, answer = reader.read(prompt, kept)
+    return Generation(answer, stop is None, prompt, kept, thinking)
 
 
 def _generation_config(

@@ -6,6 +6,7 @@ Heavy: imports torch and transformers; import it when a model is really wanted.
 from __future__ import annotations
 
 import contextlib
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,12 +25,17 @@ from dpo_cli.models.finite import not_finite_weights
 from dpo_cli.models.folder import check_tokenizer, quantisation, read_object
 from dpo_cli.models.locate import LocatedModel, locate_model
 from dpo_cli.models.templates import LONGEST_TEMPLATE, Chat, render_chats
+from dpo_cli.models.thinking import set_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from dpo_cli.models.thinking import Thinking
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 _REFUSALS = (
     OSError,
@@ -61,6 +67,8 @@ def load_model_and_tokenizer(
     revision: str | None = None,
     trust_remote_code: bool = False,
     chat_template: str | None = None,
+    thinking: Thinking | None = None,
+    template: Mapping[str, Any] = NOTHING,
     base: str | None = None,
     on_event: OnEvent = ignore,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -74,6 +82,9 @@ def load_model_and_tokenizer(
         revision: Branch, tag or commit of a hub id.
         trust_remote_code: Run Python code that comes with the model.
         chat_template: "chatml" or the path of a Jinja file, used instead of the model's own.
+        thinking: "on" or "off" has the chat template ask for thinking before the answer, or for none; "keep" counts
+            thinking as part of an answer. None leaves it to the template, and thinking out of the answer.
+        template: Further variables for the chat template, in every text that is rendered with this tokenizer.
         base: The model that an adapter sits on, instead of the one that it names.
         on_event: Told where an adapter sits on other weights than it was trained on.
 
@@ -82,6 +93,7 @@ def load_model_and_tokenizer(
 
     Raises:
         ModelError: If there is no such model, or its files cannot be used.
+        ConfigError: If the chat template has no such variable, or no thinking to switch.
     """
     located = locate_model(model_name, revision=revision, base=base)
     return load_located(
@@ -90,6 +102,8 @@ def load_model_and_tokenizer(
         device=device,
         trust_remote_code=trust_remote_code,
         chat_template=chat_template,
+        thinking=thinking,
+        template=template,
         on_event=on_event,
     )
 
@@ -100,11 +114,11 @@ def load_located(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
-    chat_template: str | None = None,
     on_event: OnEvent = ignore,
+    **of_template: Any,  # noqa: ANN401 - as load_tokenizer
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """As `load_model_and_tokenizer`, of a model whose files are found already."""
-    tokenizer = load_tokenizer(located, trust_remote_code=trust_remote_code, chat_template=chat_template)
+    tokenizer = load_tokenizer(located, trust_remote_code=trust_remote_code, **of_template)
     model = load_model(
         located, dtype=dtype, device=device, trust_remote_code=trust_remote_code, on_event=on_event
     )
@@ -129,16 +143,28 @@ def require_embeddings(name: str, model: PreTrainedModel, tokenizer: PreTrainedT
 
 
 def load_tokenizer(
-    located: LocatedModel, *, trust_remote_code: bool = False, chat_template: str | None = None
+    located: LocatedModel,
+    *,
+    trust_remote_code: bool = False,
+    chat_template: str | None = None,
+    thinking: Thinking | None = None,
+    template: Mapping[str, Any] = NOTHING,
 ) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model; an adapter without one has its base's.
 
     Raises:
         ModelError: If there is none, or the chat template is no readable file.
+        ConfigError: As `set_options` of `models.thinking`.
     """
     folder = located.folder
     if located.base and not (folder / "tokenizer_config.json").is_file():
-        return load_tokenizer(located.base, trust_remote_code=trust_remote_code, chat_template=chat_template)
+        return load_tokenizer(
+            located.base,
+            trust_remote_code=trust_remote_code,
+            chat_template=chat_template,
+            thinking=thinking,
+            template=template,
+        )
     check_tokenizer(located.name, folder)
     try:
         with _quiet_transformers():
@@ -147,6 +173,7 @@ def load_tokenizer(
         raise ModelError(f"{located.name}: its tokenizer cannot be loaded ({_reason(error)})") from error
     if chat_template is not None:
         tokenizer.chat_template = read_chat_template(chat_template)
+    set_options(tokenizer, located.name, thinking, template)
     return tokenizer
 
 

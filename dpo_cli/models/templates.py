@@ -16,7 +16,7 @@ import resource
 import select
 import signal
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from multiprocessing.connection import Connection
 
+    from jinja2 import nodes
     from transformers import PreTrainedTokenizerBase
 
 LONGEST_TEMPLATE: Final = 128 * 1024
@@ -62,6 +63,39 @@ class Chat:
 
 
 @dataclass(frozen=True)
+class TemplateOptions:
+    """What a tokenizer gives to its template with every conversation, see `models.thinking.set_options`.
+
+    Attributes:
+        variables: Variables of the template; those of a `Chat` come before them.
+        closes_thinking: The template opens a block of thinking where the model is asked: it is closed at once.
+        keeps_thinking: Thinking counts as part of an answer.
+    """
+
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    closes_thinking: bool = False
+    keeps_thinking: bool = False
+
+
+_ATTRIBUTE: Final = "dpo_template_options"
+OPENED: Final = "<think>"
+CLOSED: Final = "</think>"
+NO_THOUGHTS: Final = f"{OPENED}\n\n{CLOSED}\n\n"
+"""A block of thinking as templates write it for an answer without: the prompt ends so where thinking is off."""
+
+
+def options_of(tokenizer: PreTrainedTokenizerBase) -> TemplateOptions:
+    """The options that a tokenizer was loaded with."""
+    options = getattr(tokenizer, _ATTRIBUTE, None)
+    return options if isinstance(options, TemplateOptions) else TemplateOptions()
+
+
+def give_options(tokenizer: PreTrainedTokenizerBase, options: TemplateOptions) -> None:
+    """Let every text that this tokenizer's template renders be rendered with these options."""
+    setattr(tokenizer, _ATTRIBUTE, options)
+
+
+@dataclass(frozen=True)
 class Refusal:
     """A conversation that the template did not render, and why, in words."""
 
@@ -89,12 +123,43 @@ def render_chats(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat]) -> l
     if not chats:
         return []
     require_template(tokenizer)
+    options = options_of(tokenizer)
+    if options.variables:
+        chats = [replace(chat, variables={**options.variables, **chat.variables}) for chat in chats]
     texts: list[str | Refusal] = []
     with _LOCK:
         child = _child_for(tokenizer)
         for start in range(0, len(chats), _AT_ONCE):
             texts += child.render(chats[start : start + _AT_ONCE])
+    if options.closes_thinking:
+        texts = [
+            _closed(text) if chat.add_generation_prompt and isinstance(text, str) else text
+            for chat, text in zip(chats, texts, strict=True)
+        ]
     return texts
+
+
+def _closed(text: str) -> str:
+    open_ = text.rstrip()
+    return open_.removesuffix(OPENED) + NO_THOUGHTS if open_.endswith(OPENED) else text
+
+
+def template_variables(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+    """The names that a chat template reads and does not set itself; those of special tokens left out.
+
+    Raises:
+        ModelError: If there is no template, it cannot be read, or it took too much time or memory.
+    """
+    require_template(tokenizer)
+    with _LOCK:
+        [names] = _child_for(tokenizer).render([_VARIABLES])
+    if isinstance(names, Refusal):
+        raise ModelError(names.reason, hint=_HINT)
+    return frozenset(json.loads(names)) - frozenset(tokenizer.SPECIAL_TOKENS_ATTRIBUTES)
+
+
+_VARIABLES: Final = Chat([{"role": "variables"}])
+"""In place of a conversation: asks the child for the names of the template's variables."""
 
 
 def require_template(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -251,6 +316,8 @@ def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[str, str]:
     from jinja2.exceptions import TemplateError
 
     try:
+        if chat == _VARIABLES:
+            return "text", json.dumps(sorted(_undeclared(tokenizer)))
         text = tokenizer.apply_chat_template(
             list(chat.messages),
             tools=chat.tools,
@@ -267,6 +334,35 @@ def _render(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[str, str]:
     if len(text) > _LONGEST_TEXT and len(text) > _LONGEST_TEXT + 16 * len(str(chat)):
         return "stop", f"produces a text of {len(text):,} characters"
     return "text", text
+
+
+def _undeclared(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """Read here, in the child: jinja2 folds constants of the template while it looks for names."""
+    from jinja2 import meta
+    from transformers.utils.chat_template_utils import _cached_compile_jinja_template
+
+    template = tokenizer.chat_template
+    names: set[str] = set()
+    for text in template.values() if isinstance(template, dict) else [template]:
+        environment = _cached_compile_jinja_template(text).environment
+        tree = environment.parse(text)
+        # jinja2 also counts what is set in a loop or a branch and read after it; what is first set is no argument.
+        first: dict[str, str] = {}
+        for name in _names(tree):
+            first.setdefault(name.name, name.ctx)
+        names |= {name for name in meta.find_undeclared_variables(tree) if first.get(name) == "load"}
+    return names
+
+
+def _names(node: nodes.Node) -> Iterator[nodes.Name]:
+    """The names of a template in the order in which they are met: what is assigned comes before what it is assigned to."""
+    from jinja2 import nodes
+
+    if isinstance(node, nodes.Name):
+        yield node
+    children = list(node.iter_child_nodes())
+    for child in reversed(children) if isinstance(node, nodes.Assign) else children:
+        yield from _names(child)
 
 
 def _shut_off(connection: int) -> None:

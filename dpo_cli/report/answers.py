@@ -37,15 +37,16 @@ def show_answers(
 
 
 def right_or_wrong(answer: Answer) -> bool | None:
-    """Whether the answer is one of those expected; None where none is."""
-    return is_right(answer.answer, answer.question.answers) if answer.question.answers else None
+    """Whether the answer gives one of those expected; None where none is."""
+    return is_right(answer) if answer.question.answers else None
 
 
 def notes(answer: Answer) -> list[str]:
     """What a reader should know of an answer besides its text."""
     found = [
-        ("empty", not answer.answer),
-        ("cut off", answer.truncated),
+        ("cut off while thinking", answer.cut_while_thinking),
+        ("empty", not answer.answer and not answer.cut_while_thinking),
+        ("cut off", answer.truncated and not answer.cut_while_thinking),
         ("wrong", right_or_wrong(answer) is False),
     ]
     return [note for note, applies in found if applies]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dpo_cli.errors import DataError
-from dpo_cli.jobs.compare import model_to_test
+from dpo_cli.jobs.compare import model_to_test, of_tokenizer, recorded_run
 from dpo_cli.report.answers import show_stream
 from dpo_cli.report.console import stderr, stdout, visible_line
 from dpo_cli.report.live import live_view
@@ -29,6 +29,8 @@ def hold_conversation(config: AskConfig) -> None:
     """
     from dpo_cli.models.generate import accepted_system_prompt, conversation, stream
     from dpo_cli.models.loading import load_model_and_tokenizer
+    from dpo_cli.models.templates import options_of
+    from dpo_cli.models.thinking import split_thinking
 
     name = model_to_test(config)
     with live_view() as view:
@@ -37,9 +39,8 @@ def hold_conversation(config: AskConfig) -> None:
             revision=config.model_revision,
             dtype=config.dtype,
             device=config.device,
-            trust_remote_code=config.trust_remote_code,
-            chat_template=config.chat_template,
             base=config.base,
+            **of_tokenizer(config, recorded_run(name)),
             on_event=view,
         )
     notes, console = stderr(), stdout()
@@ -57,7 +58,9 @@ def hold_conversation(config: AskConfig) -> None:
             temperature=config.temperature,
             seed=config.seed + len(messages),
         )
-        messages.append({"role": "assistant", "content": show_stream(pieces, console)})
+        said = show_stream(pieces, console)
+        answer = said if options_of(tokenizer).keeps_thinking else split_thinking(said)[1]
+        messages.append({"role": "assistant", "content": answer})
 
 
 def _ask(terminal: bool) -> str | None:

@@ -147,7 +147,7 @@ class ProbeCallback(TrainerCallback):
 
     def _ask(self, model: Any, step: int) -> None:  # noqa: ANN401 - a model or a PeftModel
         [answer] = generate(model, self.tokenizer, [self.probe], max_new_tokens=self.max_new_tokens)
-        self.on_event(ProbeAnswered(step, self.probe[-1]["content"], answer.text))
+        self.on_event(ProbeAnswered(step, self.probe[-1]["content"], answer.text or answer.thinking))
 
 
 @dataclass(frozen=True)

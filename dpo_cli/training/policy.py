@@ -54,7 +54,7 @@ def load_policy(
         what = new if config.lora_rank is not None else "it is trained further"
         on_event(Noted(f"{located.name} is an adapter: {what}"))
     trust = config.trust_remote_code
-    tokenizer = load_tokenizer(located, trust_remote_code=trust, chat_template=config.chat_template)
+    tokenizer = load_tokenizer(located, **config.of_tokenizer)
     if pairs is not None:
         require_end_token(located.name, tokenizer, pairs)
     # Master weights stay in fp32; lower precision is a matter of autocast.

@@ -17,7 +17,7 @@ from dpo_cli.errors import TrainingError
 from dpo_cli.report.bench import spread
 
 SPEC = WorkerSpec(
-    engine="", model="embedded", revision=None, base=None, trust_remote_code=False, chat_template=None, rows="", batch_size=2,
+    engine="", model="embedded", revision=None, base=None, of_tokenizer={"trust_remote_code": False}, rows="", batch_size=2,
     max_length=64, dtype="float32", device="cpu", lora_rank=None, steps=2, warmup=1, cache_folder="",
 )  # fmt: skip
 

@@ -60,7 +60,8 @@ ADVICE: Final[dict[str, str]] = {
     UNKNOWN: "Remove these characters, or use a model whose tokenizer knows them: this one reads them all as one unknown token.",
     DOUBLED_BOS: "Remove the BOS token from the text: the tokenizer adds one already.",
     DOUBLED_EOS: "Remove the EOS token from the text: the template or the trainer adds one already.",
-    PROMPT_DIFFERS: "Expect a small mismatch, or give a --chat-template whose generation prompt matches how the answer begins.",
+    PROMPT_DIFFERS: "Expect a small mismatch, or give a --chat-template whose generation prompt matches how the answer begins;"
+    " of a model that thinks, --thinking off.",
     MERGED: "Move the last space or newline of the prompt to the start of the completion: the tokenizer joins the two.",
     NO_TEMPLATE: "Give one: --chat-template chatml, or --chat-template FILE (a Jinja template).",
     PLACEHOLDERS: "Fill them in or remove these rows: the model learns to write them.",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dpo_cli.data.pairs import TEMPLATE_REFUSED, Message, Pair, RowProblem
 from dpo_cli.data.tokens.unrendered import Unrendered
-from dpo_cli.models.templates import Chat, Refusal, render_chats
+from dpo_cli.models.templates import NO_THOUGHTS, OPENED, Chat, Refusal, options_of, render_chats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +58,7 @@ class ChatRenderer:
         self._use: Use = contents_use(template) if isinstance(template, str) else "unknown"
         self._skeletons: dict[tuple[Any, ...], _Skeleton | Refusal] = {}
         self._to_probe = _PROBED
+        self._closes = options_of(tokenizer).closes_thinking
         self._unrendered = Unrendered(self._run)
 
     def render(self, pairs: Sequence[Pair]) -> list[Triple | RowProblem]:
@@ -72,7 +73,22 @@ class ChatRenderer:
         ran = render_chats(self._tokenizer, [chats[place] for place in open_])
         for place, text in zip(open_, ran, strict=True):
             texts[place] = text
-        return [_triple(texts[start : start + 3]) for start in range(0, len(texts), 3)]
+        triples = [_triple(texts[start : start + 3]) for start in range(0, len(texts), 3)]
+        return [self._without_thinking(triple) for triple in triples] if self._closes else triples
+
+    def _without_thinking(self, triple: Triple | RowProblem) -> Triple | RowProblem:
+        """A triple whose answers follow the prompt that asks for no thinking: the template leaves the block out of them."""
+        if isinstance(triple, RowProblem) or not triple[0].endswith(NO_THOUGHTS):
+            return triple
+        prompt, *whole = triple
+        start = prompt.removesuffix(NO_THOUGHTS)
+        chosen, rejected = (
+            prompt + text[len(start) :]
+            if text.startswith(start) and not text.startswith(start + OPENED)
+            else text
+            for text in whole
+        )
+        return prompt, chosen, rejected
 
     def left_out(self, pair: Pair, triple: Triple) -> tuple[str, ...]:
         """The fields of a conversational pair that are not in its rendered texts, in words."""
