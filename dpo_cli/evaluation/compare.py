@@ -139,7 +139,7 @@ class Comparison:
                 {
                     "question": old.question.text,
                     "group": old.question.group,
-                    "system_prompt": old.question.system_prompt,
+                    **_asked_with(old.question),
                     "before": {"answer": old.answer},
                     "after": {"answer": new.answer},
                 }
@@ -148,6 +148,11 @@ class Comparison:
             "scores": scores_json(self.scores),
             "verdict": self.verdict.to_json() if self.verdict else None,
         }
+
+
+def _asked_with(question: Question) -> dict[str, str]:
+    """The system prompt of a question that has its own."""
+    return {} if question.system_prompt is None else {"system_prompt": question.system_prompt}
 
 
 def answer_questions(
