@@ -12,6 +12,7 @@ from dpo_cli.config.commands import (
     DPOTrainingConfig,
     IdentityShiftConfig,
     IdentityVerdict,
+    ResumeConfig,
 )
 from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
 from dpo_cli.config.paths import user_path
@@ -46,6 +47,7 @@ __all__ = [
     "IdentityVerdict",
     "ModelConfig",
     "OptimizationConfig",
+    "ResumeConfig",
     "Settings",
     "Truncation",
     "TruncationMode",

@@ -283,3 +283,22 @@ class BenchConfig(ModelConfig):
     generate: bool = setting(
         False, "Measure batched generation against one question at a time.", "Measurement", basic=True
     )
+
+
+class ResumeConfig(Settings):
+    """The settings of `dpo resume`."""
+
+    command: ClassVar[str] = "resume"
+
+    folder: Text = setting(
+        "./dpo_output",
+        "Output folder of the run, or what is left of it beside.",
+        "Output",
+        flag="argument",
+        basic=True,
+    )
+    resume_anyway: bool = setting(
+        False,
+        "Go on although versions or the device have changed, which affect only rounding.",
+        "Output",
+    )

@@ -416,6 +416,20 @@ class OptimizationConfig(LengthConfig, ModelConfig):
     eval_steps: int | None = setting(
         None, "Steps between evaluations on the held-out pairs.", "Output", ge=1, le=MOST
     )
+    resume: bool = setting(
+        False,
+        "Go on with the interrupted run in the output folder; begin one where there is none.",
+        "Output",
+    )
+    resume_anyway: bool = setting(
+        False, "With --resume: accept changes that affect only speed, output or rounding.", "Output"
+    )
+    save_minutes: float = setting(
+        10, "Minutes between checkpoints; 0 for none by time.", "Output", ge=0, le=MOST
+    )
+    signal_grace: float = setting(
+        0, "Seconds to go on training after SIGTERM before saving and stopping.", "Output", ge=0, le=MOST
+    )
     save_steps: int | None = setting(None, "Steps between checkpoints.", "Output", ge=1, le=MOST)
     save_total_limit: int = setting(2, "Number of checkpoints to keep.", "Output", ge=1, le=MOST)
     stop_on_collapse: bool = setting(

@@ -113,7 +113,8 @@ def to_toml(config: Settings, comment: str) -> str:
     for line in comment.splitlines():
         document.add(tomlkit.comment(line))
     values = config.model_dump(mode="python", exclude_none=True)
-    values.pop("overwrite", None)  # permission to replace a folder is given anew each time
+    for once in ("overwrite", "resume", "resume_anyway"):  # said anew each time
+        values.pop(once, None)
     for key, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
         if value != {}:
             document.add(key, list(value) if isinstance(value, tuple) else value)

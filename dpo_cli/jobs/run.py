@@ -91,7 +91,7 @@ class Run(Generic[C]):
                 preset=self.preset,
                 on_event=self.stages.on_event,
             )
-            return training, training.run(self.folder.staging)
+            return training, training.run(self.folder.staging, self.folder.checkpoint)
 
     def save(
         self,
@@ -105,10 +105,13 @@ class Run(Generic[C]):
         Raises:
             TrainingError: If the disk refuses the model, or its weights are no numbers.
         """
-        with self.stages.stage("saving the model"):
+        with self.stages.stage("saving the model"), training.stop:
             training.save(self.folder.staging, tokenizer)
             self.folder.mark_trained()
+            if training.saves:
+                self.attempt("what is needed to go on", lambda: training.keep(self.folder.staging, result))
             self.write("metrics.jsonl", lambda: history_text(result.history))
+            training.stop.obey()
 
     def judge(
         self,
@@ -234,6 +237,9 @@ def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iter
         overwrite=config.overwrite,
         inputs=model_folders(located),
         data=[path for name in reads(config) if name and (path := user_path(name, OutputError)).exists()],
+        go_on=config.resume,
+        anyway=config.resume_anyway,
+        notes={"preset": sorted(used)},
         notice=lambda text: on_event(Noted(text)),
     )
     return Run(config, used, located, folder, Stages(on_event))

@@ -108,6 +108,9 @@ def _training(
         "Peak memory": size(training.peak_memory_bytes),
         "Seed": f"{config.seed}",
     }
+    if training.resumed_at:
+        steps = ", ".join(map(str, training.resumed_at))
+        facts["Interrupted"] = f"after step {steps}; continued from there"
     facts |= {f"Stage: {name}": duration(spent) for name, spent in seconds.items()}
     return {
         "comparison": comparison,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 import time
 import traceback
@@ -14,15 +16,28 @@ from transformers import PrinterCallback, set_seed
 from trl.trainer.utils import disable_dropout_in_model
 
 from dpo_cli.engine.length_scaled_rope import length_limit
-from dpo_cli.engine.trainer import SharedPrefixTrainer
 from dpo_cli.errors import ConfigError, OutputError, TrainingError
-from dpo_cli.events import Progress, RunFinished, RunStarted, Warned, ignore
+from dpo_cli.events import Noted, Progress, RunFinished, RunStarted, Warned, ignore
 from dpo_cli.models.devices import choose_dtype
 from dpo_cli.models.finite import not_finite_weights, trained_parameters
 from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memory_bytes
 from dpo_cli.run_folder import TRIAL, disk_in_words, require_room
+from dpo_cli.run_folder.checkpoints import TRAINED, Checkpoint, new_checkpoint
+from dpo_cli.run_folder.disk import room_missing
 from dpo_cli.training.alarms import Alarms
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback
+from dpo_cli.training.checkpoint import (
+    CheckpointedTrainer,
+    Checkpoints,
+    checkpoint_bytes,
+    link,
+    read_fingerprint,
+    weights_digest,
+    write_fingerprint,
+    write_state,
+)
+from dpo_cli.training.fingerprint import require_same, run_fingerprint
+from dpo_cli.training.interruption import SaveCallback, StopRequest
 from dpo_cli.training.policy import require_end_token, save_policy
 from dpo_cli.training.quiet import quiet_trl
 from dpo_cli.training.trl_config import lora_config, trl_arguments
@@ -43,6 +58,10 @@ if TYPE_CHECKING:
     Policy = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
+_RESULT = "result.json"
+"""What a training gave, in the checkpoint of the trained model."""
+
+
 @dataclass(frozen=True)
 class TrainingResult:
     """What a run gave.
@@ -61,6 +80,7 @@ class TrainingResult:
         fallback_reason: Why the engine is not the one that was asked for; None when it is.
         engine_forwards: Batches that the engine scored, of the policy and of the reference.
         trl_forwards: Batches that went to TRL's forward although the engine was in place, by reason.
+        resumed_at: Steps after which the run was interrupted and went on in another process.
     """
 
     steps: int
@@ -76,10 +96,17 @@ class TrainingResult:
     fallback_reason: str | None = None
     engine_forwards: int = 0
     trl_forwards: dict[str, int] = field(default_factory=dict)
+    resumed_at: list[int] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The figures without the history, for `--json` and for the run's files."""
         return {key: value for key, value in asdict(self).items() if key != "history"}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> TrainingResult:
+        """From what `asdict` gave, read back from JSON."""
+        warnings = [Warned(**warning) for warning in record["warnings"]]
+        return cls(**(dict(record) | {"warnings": warnings}))
 
 
 @dataclass(frozen=True)
@@ -107,6 +134,7 @@ class Training:
     Attributes:
         model: The policy; after `run`, the trained one.
         tokenizer: Its tokenizer.
+        stop: Whether a signal has asked the run to end.
     """
 
     def __init__(
@@ -127,38 +155,53 @@ class Training:
         self.located, self.config, self.preset = located, config, dict(preset or {})
         self.pairs, self.eval_pairs = pairs, eval_pairs
         self.ref_model, self.probe, self.on_event = ref_model, probe, on_event
+        self.stop = StopRequest(on_event, grace=config.signal_grace)
+        self._fingerprint: dict[str, Any] = {}
 
-    def run(self, folder: Path) -> TrainingResult:
+    def run(self, folder: Path, resume: Checkpoint | None = None) -> TrainingResult:
         """Train.
 
         Args:
             folder: Where checkpoints go; an existing one.
+            resume: The checkpoint to go on from.
 
         Raises:
             OutputError: If the trained model could not be saved there; before anything is trained.
             TrainingError: If memory or the disk runs out, or the loss is no number and no weights were kept.
             ModelError: If the tokenizer cannot end the pairs.
-            ConfigError: If TRL refuses a setting.
+            ConfigError: If TRL refuses a setting, or the run that is gone on with was another one.
+            KeyboardInterrupt: If SIGINT asked it to end; it has been saved.
+            SystemExit: If another signal did.
         """
         keep_memory()
         set_seed(self.config.seed)
         require_end_token(self.located.name, self.tokenizer, self.pairs)
+        self._fingerprint = self._compared_fingerprint(resume)
         arguments = self._arguments(folder)
         run = self._announcement(arguments)
         alarms = Alarms(self.config.loss_type, beta=self.config.beta, scaled_loss=arguments.fp16)
         collapse = CollapseCallback(self.on_event, alarms, folder, stop=self.config.stop_on_collapse)
         events = EventCallback(collapse.listen, run)
+        checkpoints = self._checkpoints(folder, events, collapse, resume)
         adapters = self.config.lora_rank is not None
         if not adapters:
             self._try_saving(folder)
         with collapse, out_of_memory_in_words(), disk_in_words("a checkpoint", folder), quiet_trl():
-            trainer = self._trainer(arguments, events, collapse)
+            trainer = self._trainer(arguments, events, collapse, checkpoints)
             if adapters:
                 self.model = trainer.model
                 self._try_saving(folder)
+            if resume is not None and (done := resume.folder / _RESULT).exists():
+                trainer.load_trained(resume.folder)
+                self.model = trainer.model.eval()
+                return TrainingResult.from_record(json.loads(done.read_text(encoding="utf-8")))
             events.run = replace(run, engine=trainer.engine, note=_note(self.preset, trainer.fallback_reason))
             collapse.watch_steps(trainer)
-            trainer.train()
+            collapse.keep_initial(trainer.model)
+            with self.stop if self.saves else contextlib.nullcontext():
+                trainer.go_on()
+            if trainer.state.global_step in checkpoints.saved:
+                self.stop.obey()
             seconds = time.perf_counter() - events.started
             _say_handovers(trainer, collapse)
             self.model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
@@ -178,9 +221,65 @@ class Training:
             fallback_reason=trainer.fallback_reason,
             engine_forwards=trainer.forwards.packed,
             trl_forwards=dict(trainer.forwards.handed_over),
+            resumed_at=events.resumed_at,
         )
         self.on_event(RunFinished(result.steps, seconds, result.metrics, stopped))
         return result
+
+    @property
+    def saves(self) -> bool:
+        """Whether checkpoints are written at all."""
+        return bool(self.config.save_minutes or self.config.save_steps)
+
+    def keep(self, folder: Path, result: TrainingResult) -> None:
+        """Keep the trained model, which `save` has written, as a checkpoint to go on from when nothing but asking is left.
+
+        Its files are linked, not copied.
+
+        Args:
+            folder: The run's folder.
+            result: What the training gave.
+        """
+        with (
+            disk_in_words("the result of training", folder),
+            new_checkpoint(folder, result.steps, TRAINED) as kept,
+        ):
+            for file in folder.iterdir():
+                if file.is_file() and file.name not in {"config.toml", "running.json"}:
+                    link(file, kept / file.name)
+            write_state(kept, {"weights": weights_digest(self.model)})
+            write_fingerprint(kept, self._fingerprint)
+            (kept / _RESULT).write_text(json.dumps(asdict(result)), encoding="utf-8")
+
+    def _compared_fingerprint(self, resume: Checkpoint | None) -> dict[str, Any]:
+        """What decides the result; compared with that of the run that is gone on with."""
+        now = run_fingerprint(self.located, self.tokenizer, self.pairs, self.eval_pairs, self.device)
+        if resume is None:
+            return now
+        recorded = read_fingerprint(resume.folder)
+        for line in require_same(recorded, now, anyway=self.config.resume_anyway):
+            self.on_event(
+                Warned("resume", f"The result will not be equal to the bit: {line}.", "", resume.step)
+            )
+        if recorded["threads"] != now["threads"]:
+            torch.set_num_threads(recorded["threads"])  # how sums are split decides how they are rounded
+        return recorded
+
+    def _checkpoints(
+        self, folder: Path, events: EventCallback, collapse: CollapseCallback, resume: Checkpoint | None
+    ) -> Checkpoints:
+        return Checkpoints(
+            folder,
+            self.config.save_total_limit,
+            lambda place: save_policy(self.model, self.tokenizer, self.located, place),
+            parts={"events": events, "collapse": collapse},
+            files=collapse.files,
+            fingerprint=self._fingerprint,
+            resume=resume,
+            required=self.config.save_steps is not None,
+            warn=collapse.warn,
+            interrupted=lambda: self.stop.due,
+        )
 
     def save(self, folder: Path, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
         """Write the model or adapter in safetensors, and the tokenizer, into an existing folder.
@@ -207,13 +306,20 @@ class Training:
         What was written stays until the trained model takes its room.
         """
         trained = sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
-        require_room(folder, trained * (3 if self.config.stop_on_collapse else 1), "weights")
+        needed = trained * (3 if self.config.stop_on_collapse else 1)
+        require_room(folder, needed, "weights")
+        if self.saves and (short := room_missing(folder, needed + self._checkpoint_room())):
+            self.on_event(Noted(f"The disk may fill up: with checkpoints this run writes {short}."))
         (folder / TRIAL).mkdir()
         try:
             with disk_in_words("the model", folder):
                 save_policy(self.model, self.tokenizer, self.located, folder / TRIAL)
         except TrainingError as error:
             raise OutputError(error.message, hint=error.hint) from error
+
+    def _checkpoint_room(self) -> int:
+        """Bytes of the checkpoints that are kept, and of the one that is being written."""
+        return checkpoint_bytes(self.model) * (self.config.save_total_limit + 1)
 
     def _arguments(self, folder: Path) -> DPOConfig:
         dtype = choose_dtype(
@@ -249,12 +355,17 @@ class Training:
         )
 
     def _trainer(
-        self, arguments: DPOConfig, events: EventCallback, collapse: CollapseCallback
-    ) -> SharedPrefixTrainer:
+        self,
+        arguments: DPOConfig,
+        events: EventCallback,
+        collapse: CollapseCallback,
+        checkpoints: Checkpoints,
+    ) -> CheckpointedTrainer:
         callbacks: list[TrainerCallback] = [events]
         if self.probe is not None:
             asked, longest = self.probe.conversation, min(64, self.probe.max_new_tokens)
             callbacks.append(ProbeCallback(collapse.listen, self.tokenizer, asked, longest))
+        callbacks.append(SaveCallback(self.config.save_minutes, self.stop))
         callbacks.append(collapse)  # after those whose events it judges
         if "disable_dropout" not in self.config.trl:
             for model in (self.model, self.ref_model):
@@ -263,7 +374,8 @@ class Training:
         evaluated = arguments.eval_strategy != "no" or arguments.eval_on_start
         config = self.config
         try:
-            trainer = SharedPrefixTrainer(
+            trainer = CheckpointedTrainer(
+                checkpoints=checkpoints,
                 model=self.model,
                 ref_model=self.ref_model,
                 args=arguments,
@@ -299,7 +411,7 @@ def _said_by_trl(error: BaseException) -> bool:
     return first is not None and not any(room.startswith("dpo_cli.") for room in rooms[first:])
 
 
-def _say_handovers(trainer: SharedPrefixTrainer, collapse: CollapseCallback) -> None:
+def _say_handovers(trainer: CheckpointedTrainer, collapse: CollapseCallback) -> None:
     forwards = trainer.forwards
     total = forwards.packed + forwards.handed_over.total()
     for reason, count in forwards.handed_over.items():

@@ -129,8 +129,8 @@ class DPOTrainerWrapper:
             ModelError: If the tokenizer cannot end the pairs.
             ConfigError: If TRL refuses a setting.
         """
-        with self._folder(self.config.output_dir) as folder:
-            self.result = self._training.run(folder.staging)
+        with self._folder(self.config.output_dir, go_on=self.config.resume) as folder:
+            self.result = self._training.run(folder.staging, folder.checkpoint)
             self._write(folder, self.result)
         return self.result
 
@@ -150,13 +150,15 @@ class DPOTrainerWrapper:
             self._write(folder, self.result)
         return folder.path
 
-    def _folder(self, path: str) -> OutputFolder:
+    def _folder(self, path: str, *, go_on: bool = False) -> OutputFolder:
         return OutputFolder(
             path,
             self.config.model_copy(update={"model": self.model_name}),
             overwrite=self.config.overwrite,
             inputs=model_folders(self.located),
             data=self._data,
+            go_on=go_on,
+            anyway=self.config.resume_anyway,
             notice=lambda text: self.on_event(Noted(text)),
         )
 
