@@ -35,6 +35,7 @@ class IdentityPairs:
         repeated: Answers to the same question that were the same once more.
         left_alone: Longer names and addresses that hold the name and were not changed, with counts.
         calls_itself: Names that the answers give instead, with counts, most frequent first.
+        kinds: How many pairs there are of each kind; empty where all are the model's own answers.
         choice: Which kinds of pairs were made, and why; empty where there was no choice.
         anchors: What became of the anchors' answers: asked, cut off, empty, and those that say a name of the two.
         works_with: The system prompt with which the model says the original name; None where none was found.
@@ -49,19 +50,10 @@ class IdentityPairs:
     repeated: int = 0
     left_alone: dict[str, int] = field(default_factory=dict)
     calls_itself: dict[str, int] = field(default_factory=dict)
+    kinds: dict[PairKind, int] = field(default_factory=dict)
     choice: str = ""
     anchors: dict[str, int] = field(default_factory=dict)
     works_with: str | None = None
-
-    @property
-    def kinds(self) -> dict[PairKind, int]:
-        """How many pairs there are of each kind that there is."""
-        found: Counter[str] = (
-            Counter(self.dataset["kind"])
-            if "kind" in self.dataset.column_names
-            else Counter(own=len(self.dataset))
-        )
-        return {kind: found[kind] for kind in KINDS if found[kind]}
 
     def summary(self) -> str:
         """One line: "94 of 120 answers say Qwen; 94 pairs"."""
@@ -86,7 +78,7 @@ class IdentityPairs:
         Raises:
             DataError: If there are fewer than `least` pairs for the name, with the likely reason.
         """
-        if sum(count for kind, count in self.kinds.items() if kind != "anchors") >= least:
+        if len(self.dataset) - self.kinds.get("anchors", 0) >= least:
             return
         if self.cut_off > self.asked / 2:
             reason = "Most answers were cut off: give a larger --max-new-tokens."
@@ -98,6 +90,12 @@ class IdentityPairs:
         else:
             reason = "It never says a name: give --pairs-from introductions, or lower --min-pairs."
         raise DataError(f"{self.summary()}, but training needs at least {least}", hint=reason)
+
+
+def kinds_of(rows: Sequence[dict[str, Any]]) -> dict[PairKind, int]:
+    """How many rows there are of each kind that there is."""
+    found = Counter(row["kind"] for row in rows)
+    return {kind: found[kind] for kind in KINDS if found[kind]}
 
 
 def pair_row(

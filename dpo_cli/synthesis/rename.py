@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from dpo_cli.config import GenerationConfig
 from dpo_cli.synthesis.anchors import DEFAULT_ANCHORS, anchor_rows, anchor_texts
 from dpo_cli.synthesis.identity import names_given, own_pairs
-from dpo_cli.synthesis.identity_pairs import IdentityPairs, dataset_of, pair_row
+from dpo_cli.synthesis.identity_pairs import IdentityPairs, dataset_of, kinds_of, pair_row
 from dpo_cli.synthesis.introductions import Introductions
 from dpo_cli.synthesis.system_prompts import SystemPrompts, system_prompts
 from dpo_cli.text.names import contains_name
@@ -181,16 +181,17 @@ class _Job:
             rows, repeated, left_alone = own.rows, own.repeated, own.left_alone
         if taken in {"introductions", "both"}:
             rows += self._introductions()
-        works_with = None
+        works_with: str | None = None
+        anchors: dict[str, int] = {}
         if len(rows) < self.settings.least:
             works_with = self._works_with()
-            anchors: tuple[list[dict[str, Any]], dict[str, int]] = ([], {})
         else:
-            anchors = self._anchors(taken)
+            found, anchors = self._anchors(taken)
+            rows += found
         given = [one for at in sorted(self.answers) for one in self.answers[at]]
         return IdentityPairs(
             original_name=self.old,
-            dataset=dataset_of(rows + anchors[0], with_kind=True),
+            dataset=dataset_of(rows, with_kind=True),
             asked=len(given),
             with_name=self._with_name(),
             cut_off=sum(one.truncated for one in given),
@@ -198,8 +199,9 @@ class _Job:
             repeated=repeated,
             left_alone=left_alone,
             calls_itself=names_given(text for _, text in self._finished()),
+            kinds=kinds_of(rows),
             choice=f"pairs from {_WORDS[taken]}: {reason}",
-            anchors=anchors[1],
+            anchors=anchors,
             works_with=works_with,
         )
 
