@@ -16,6 +16,7 @@ from dpo_cli.config.commands import (
 )
 from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
 from dpo_cli.config.paths import user_path
+from dpo_cli.config.recipes import Recipe
 from dpo_cli.config.settings import (
     EMBEDDED,
     OF_TOKENIZER,
@@ -47,6 +48,7 @@ __all__ = [
     "IdentityVerdict",
     "ModelConfig",
     "OptimizationConfig",
+    "Recipe",
     "ResumeConfig",
     "Settings",
     "Truncation",

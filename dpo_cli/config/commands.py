@@ -146,6 +146,12 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
     min_pairs: int = setting(
         8, "Stop before training if fewer pairs than this were made.", "Identity", ge=1, le=MOST
     )
+    until_learnt: bool = setting(
+        False,
+        "Ask dev questions while training: end when the name is learnt, go on while it gets better, keep the best weights. "
+        "On with a shipped recipe, unless epochs or steps are given.",
+        "Optimizer",
+    )
     stop_on_collapse: bool = setting(
         True, "Stop the run if the model collapses, and keep the best checkpoint.", "Output"
     )

@@ -350,6 +350,12 @@ class OptimizationConfig(LengthConfig, ModelConfig):
     use_weighting: bool = setting(False, "WPO: weight pairs by how likely the policy finds them.", "Loss")
     discopop_tau: float = setting(0.05, "Temperature of the discopop loss.", "Loss", gt=0)
 
+    recipe: Text | None = setting(
+        None,
+        "Settings by size of model: 'auto', a file, 'none'.",
+        "Optimizer",
+        basic=True,
+    )
     learning_rate: float = setting(5e-5, "Peak learning rate.", "Optimizer", gt=0, le=1, basic=True)
     num_train_epochs: float = setting(
         1, "Passes over the pairs, or a fraction of one.", "Optimizer", gt=0, le=MOST, basic=True
@@ -491,9 +497,9 @@ PRESET_SETTINGS = frozenset(
     name
     for name, field in OptimizationConfig.model_fields.items()
     if setting_of(field)["panel"] in {"Loss", "Optimizer", "LoRA"} or name in LengthConfig.model_fields
-) - {"optim"}
+) - {"optim", "recipe"}
 """What the preset of a model may set: how it is trained, and nothing else.
 
 A preset comes with the model, from whoever made it. What is read, written, run or sent is the user's to say. `optim`
-is left out because the name of an optimizer may stand for code of another package.
+is left out because the name of an optimizer may stand for code of another package, `recipe` because it names a file.
 """

@@ -69,13 +69,19 @@ def load_settings(
     return _validate(cls, merged, source, problems, {"recorded": recorded, "file": of_file})
 
 
-def settings_from(cls: type[S], keywords: Mapping[str, Any]) -> S:
+def settings_from(cls: type[S], keywords: Mapping[str, Any], origin: str = "") -> S:
     """Build settings from keywords of Python.
+
+    Args:
+        cls: The settings.
+        keywords: Field name to value.
+        origin: Where they come from, if that is a file.
 
     Raises:
         ConfigError: One line for each mistake, with its keyword.
     """
-    return _validate(cls, dict(keywords), {key: key for key in keywords}, {})
+    where = f"{origin}: " if origin else ""
+    return _validate(cls, dict(keywords), {key: f"{where}{key}" for key in keywords}, {})
 
 
 def apply_preset(config: S, preset: Mapping[str, Any], origin: str) -> tuple[S, dict[str, Any]]:

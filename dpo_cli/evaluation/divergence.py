@@ -89,6 +89,8 @@ def distributions(
         continuations: Prompts and answers; every answer has at least one token.
         batch_size: Sequences in one forward pass at most.
     """
+    from dpo_cli.models.precision import fast_weights
+
     found: dict[int, Distributions] = {}
 
     def keep(place: int, log_probs: torch.Tensor) -> None:
@@ -101,7 +103,8 @@ def distributions(
             _said(log_probs, continuations[place].tokens),
         )
 
-    _walk(model, continuations, batch_size, keep)
+    with fast_weights(model):
+        _walk(model, continuations, batch_size, keep)
     return [found[place] for place in range(len(continuations))]
 
 
@@ -128,6 +131,8 @@ def read_again(model: PreTrainedModel, before: Sequence[Distributions], *, batch
     """
     import torch
 
+    from dpo_cli.models.precision import fast_weights
+
     sums: dict[int, float] = {}
     said: dict[int, float] = {}
     sizes: set[int] = set()
@@ -141,7 +146,8 @@ def read_again(model: PreTrainedModel, before: Sequence[Distributions], *, batch
         sums[place] = float(coarse_kl(before[place].log_probs.astype("float64"), q).sum())
         said[place] = _said(log_probs, before[place].continuation.tokens)
 
-    _walk(model, [one.continuation for one in before], batch_size, compare)
+    with fast_weights(model):
+        _walk(model, [one.continuation for one in before], batch_size, compare)
     if not before or sizes != {one.vocabulary for one in before}:
         return Reading()
     everything = list(range(len(before)))

@@ -98,7 +98,7 @@ def ask(config: AskConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer
         from dpo_cli.models.loading import load_located
 
         loaded = load_located(located, **_loading(config, recorded_run(name)), on_event=on_event)
-    note_system_prompt(loaded[1], config, on_event)
+    note_system_prompt(loaded, config, on_event)
     with stages.stage("asking"):
         answers = answer_questions(*loaded, questions, ask_settings(config), on_progress=stages.progress)
     note_cut_thinking(answers, on_event)
@@ -158,7 +158,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
         located = old_model if name == before else new_model
         how = _loading(config, run) | (_template_before(config, run, new_model) if name == before else {})
         loaded = load_located(located, **how, on_event=on_event)
-        note_system_prompt(loaded[1], config, on_event)
+        note_system_prompt(loaded, config, on_event)
         return loaded
 
     with stages.stage("comparing"), out_of_memory_in_words(LESS_TO_ASK):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.errors import ConfigError
 from dpo_cli.events import Noted, OnEvent, ignore
+from dpo_cli.jobs.dev_questions import dev_questions
 from dpo_cli.jobs.run import json_lines, prepare
 from dpo_cli.synthesis.anchors import anchor_texts
 from dpo_cli.synthesis.identity import questions_in
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-    from dpo_cli.config import IdentityShiftConfig
+    from dpo_cli.config import IdentityShiftConfig, Recipe
     from dpo_cli.evaluation.compare import Comparison
     from dpo_cli.jobs.run import Policy
     from dpo_cli.jobs.stages import Stages
@@ -37,6 +38,7 @@ class IdentityShiftResult:
     Attributes:
         config: The settings as they were used.
         preset: Those of them that came from the model's preset.
+        recipe: Those that came from a recipe; None without one.
         pairs: The pairs and what became of every answer.
         training: What the training loop gave.
         comparison: Before and after, with scores and verdict; None when the trained model could not be asked.
@@ -55,6 +57,7 @@ class IdentityShiftResult:
     seconds: dict[str, float]
     output_dir: Path
     problems: Sequence[str] = ()
+    recipe: Recipe | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document that `dpo identity-shift --json` prints."""
@@ -63,6 +66,7 @@ class IdentityShiftResult:
             "pairs": self.pairs.to_json(),
             "train": self.training.to_json(),
             "preset": self.preset,
+            "recipe": None if self.recipe is None else asdict(self.recipe),
             "chat_template_renamed": self.template_renamed,
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
             "output_dir": str(self.output_dir),
@@ -105,7 +109,7 @@ def identity_shift(
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
         policy = run.load_policy()
-        system_prompt = note_system_prompt(policy[1], config, on_event)
+        system_prompt = note_system_prompt(policy, config, on_event)
         note_thinking(policy[1], on_event)
         with stages.stage("asking who it is"):
             pairs = _make_pairs(config, policy, asked, anchors, stages)
@@ -119,15 +123,19 @@ def identity_shift(
             before = examine(policy, heldout, name=config.model, **how)
         note_cut_thinking(before.answers, on_event)
         tokenizer, renamed = _with_new_name(config, policy[1], on_event)
+        dev = dev_questions(config, system_prompt, [question.text for question in [*asked, *anchors]])
         training, trained = run.train(
-            (policy[0], tokenizer), pairs.dataset, probe=conversation(heldout[0].text, system_prompt)
+            (policy[0], tokenizer),
+            pairs.dataset,
+            probe=conversation(heldout[0].text, system_prompt),
+            dev=dev,
         )
         run.save(training, trained)
         run.write("pairs.jsonl", lambda: json_lines(pairs.dataset))
         names = Rename(config.original_name, config.new_name)
         _, comparison = run.judge(before, training, "asking after", heldout, how, names=names)
         result = IdentityShiftResult(
-            config, run.preset, pairs, trained, comparison, renamed, stages.seconds, run.folder.path, run.problems
+            config, run.preset, pairs, trained, comparison, renamed, stages.seconds, run.folder.path, run.problems, run.recipe,
         )  # fmt: skip
         with stages.stage("writing"):
             run.report(comparison, write_report and (lambda folder: write_report(folder, result)))

@@ -7,6 +7,7 @@ configuration may ask for a billion layers.
 from __future__ import annotations
 
 import json
+import math
 import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -234,3 +235,10 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
             }
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
+
+
+def count_parameters(folder: Path) -> int:
+    """Parameters of a model, from the headers of its weights; tied ones are stored, and counted, once."""
+    files = [*folder.glob("model*.safetensors")] or [*folder.glob("*.safetensors")]
+    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+    return sum(math.prod(shape) for shape in shapes.values())

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 TRIAL = "trial"
 """The folder in which saving is tried before training; it keeps the room that the trained model will need."""
 
+LEARNT = "learnt.safetensors"
+"""Weights that knew a new name best so far, see `training.learning`."""
+
 BEST, INITIAL, CANDIDATE = "best.safetensors", "initial.safetensors", "candidate.safetensors"
 """Weights that `--stop-on-collapse` keeps meanwhile: the best of those trained, those from before, those not judged yet."""
 

@@ -260,7 +260,7 @@ class CollapseCallback(TrainerCallback):
     def keep_initial(self, model: Any) -> None:  # noqa: ANN401 - a model or a PeftModel
         """Keep the weights as they are before the first update: a run may be ruined by its first step."""
         if self.stop:
-            _save(model, self._initial_file)
+            save_weights(model, self._initial_file)
 
     def watch_steps(self, trainer: Any) -> None:  # noqa: ANN401 - transformers' trainer
         """Look at the loss and the gradient of every step, also of those that are not logged."""
@@ -322,7 +322,7 @@ class CollapseCallback(TrainerCallback):
         if self.reason is not None:
             control.should_training_stop = True
         elif self._candidate is None and state.global_step % -(-state.max_steps // PROBES_IN_A_RUN) == 0:
-            _save(model, self._candidate_file)
+            save_weights(model, self._candidate_file)
             self._candidate = state.global_step
 
     def on_log(
@@ -377,11 +377,7 @@ class CollapseCallback(TrainerCallback):
             self._ruined(self._last_step, ruined)
         if self.reason is None:
             return None
-        kept = load_file(self._best_file if self._best.step else self._initial_file)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name in kept:
-                    parameter.copy_(kept[name])
+        load_weights(model, self._best_file if self._best.step else self._initial_file)
         kept_step = f"of step {self._best.step}" if self._best.step else "from before the first step"
         return f"{self.reason} The weights {kept_step} were kept."
 
@@ -394,7 +390,12 @@ class CollapseCallback(TrainerCallback):
         self.reason = self.reason or f"Step {step}: {what}; the weights are ruined."
 
 
-def _save(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftModel
+def save_weights(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftModel
+    """Write the weights that are trained.
+
+    Raises:
+        TrainingError: If the disk refuses them.
+    """
     trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
     part = file.with_name(f"{file.name}.part")
     try:
@@ -405,3 +406,12 @@ def _save(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftMo
             f"{file.parent}: the best weights cannot be kept there during the run ({first_line(error)})",
             hint="Free some space on that disk, or give --no-stop-on-collapse.",
         ) from error
+
+
+def load_weights(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftModel
+    """Put weights back that `save_weights` has written."""
+    kept = load_file(file)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in kept:
+                parameter.copy_(kept[name])

@@ -24,6 +24,7 @@ from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memo
 from dpo_cli.run_folder import TRIAL, disk_in_words, require_room
 from dpo_cli.run_folder.checkpoints import TRAINED, Checkpoint, new_checkpoint
 from dpo_cli.run_folder.disk import room_missing
+from dpo_cli.training.advice import settings_that_help
 from dpo_cli.training.alarms import Alarms
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback
 from dpo_cli.training.checkpoint import (
@@ -38,6 +39,7 @@ from dpo_cli.training.checkpoint import (
 )
 from dpo_cli.training.fingerprint import require_same, run_fingerprint
 from dpo_cli.training.interruption import SaveCallback, StopRequest
+from dpo_cli.training.learning import DevQuestions, Learning, LearningCallback, laid_out
 from dpo_cli.training.policy import require_end_token, save_policy
 from dpo_cli.training.quiet import quiet_trl
 from dpo_cli.training.trl_config import lora_config, trl_arguments
@@ -80,6 +82,7 @@ class TrainingResult:
         fallback_reason: Why the engine is not the one that was asked for; None when it is.
         engine_forwards: Batches that the engine scored, of the policy and of the reference.
         trl_forwards: Batches that went to TRL's forward although the engine was in place, by reason.
+        learning: How a new name was learnt; None where dev questions were not asked.
         resumed_at: Steps after which the run was interrupted and went on in another process.
     """
 
@@ -96,6 +99,7 @@ class TrainingResult:
     fallback_reason: str | None = None
     engine_forwards: int = 0
     trl_forwards: dict[str, int] = field(default_factory=dict)
+    learning: Learning | None = None
     resumed_at: list[int] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +110,8 @@ class TrainingResult:
     def from_record(cls, record: Mapping[str, Any]) -> TrainingResult:
         """From what `asdict` gave, read back from JSON."""
         warnings = [Warned(**warning) for warning in record["warnings"]]
-        return cls(**(dict(record) | {"warnings": warnings}))
+        learning = record["learning"] and Learning.from_record(record["learning"])
+        return cls(**(dict(record) | {"warnings": warnings, "learning": learning}))
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,7 @@ class Training:
         eval_pairs: Held-out pairs in TRL's layout.
         ref_model: Reference model; None takes the policy as it is before training.
         probe: A question for the model while it trains.
+        dev: Questions by which training ends when a name is learnt.
         preset: Those of the settings that came with the model, told when training begins.
         on_event: Called with each event, see `dpo_cli.events`.
 
@@ -147,6 +153,7 @@ class Training:
         eval_pairs: Dataset | None = None,
         ref_model: PreTrainedModel | None = None,
         probe: Probe | None = None,
+        dev: DevQuestions | None = None,
         preset: Mapping[str, Any] | None = None,
         on_event: OnEvent = ignore,
     ) -> None:
@@ -154,7 +161,7 @@ class Training:
         self.device = str(self.model.device.type)
         self.located, self.config, self.preset = located, config, dict(preset or {})
         self.pairs, self.eval_pairs = pairs, eval_pairs
-        self.ref_model, self.probe, self.on_event = ref_model, probe, on_event
+        self.ref_model, self.probe, self.dev, self.on_event = ref_model, probe, dev, on_event
         self.stop = StopRequest(on_event, grace=config.signal_grace)
         self._fingerprint: dict[str, Any] = {}
 
@@ -182,12 +189,21 @@ class Training:
         alarms = Alarms(self.config.loss_type, beta=self.config.beta, scaled_loss=arguments.fp16)
         collapse = CollapseCallback(self.on_event, alarms, folder, stop=self.config.stop_on_collapse)
         events = EventCallback(collapse.listen, run)
-        checkpoints = self._checkpoints(folder, events, collapse, resume)
+        learner = None
+        if self.dev is not None:
+            learner = LearningCallback(collapse.listen, self.tokenizer, self.dev, events.history, folder)
+        checkpoints = self._checkpoints(folder, events, collapse, learner, resume)
         adapters = self.config.lora_rank is not None
         if not adapters:
             self._try_saving(folder)
-        with collapse, out_of_memory_in_words(), disk_in_words("a checkpoint", folder), quiet_trl():
-            trainer = self._trainer(arguments, events, collapse, checkpoints)
+        with (
+            learner or contextlib.nullcontext(),
+            collapse,
+            out_of_memory_in_words(),
+            disk_in_words("a checkpoint", folder),
+            quiet_trl(),
+        ):
+            trainer = self._trainer(arguments, events, collapse, learner, checkpoints)
             if adapters:
                 self.model = trainer.model
                 self._try_saving(folder)
@@ -206,6 +222,10 @@ class Training:
             _say_handovers(trainer, collapse)
             self.model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
             stopped = collapse.restore(self.model)
+            learning = None
+            if learner is not None:
+                learning = learner.restore(self.model, put_back=stopped is None)
+                learning = replace(learning, advice=settings_that_help(learning, self.config))
         last = next((h for h in reversed(events.history) if "loss" in h), {})
         result = TrainingResult(
             steps=trainer.state.global_step,
@@ -221,8 +241,11 @@ class Training:
             fallback_reason=trainer.fallback_reason,
             engine_forwards=trainer.forwards.packed,
             trl_forwards=dict(trainer.forwards.handed_over),
+            learning=learning,
             resumed_at=events.resumed_at,
         )
+        if learning is not None:
+            self.on_event(Noted(learning.sentence()))
         self.on_event(RunFinished(result.steps, seconds, result.metrics, stopped))
         return result
 
@@ -266,14 +289,20 @@ class Training:
         return recorded
 
     def _checkpoints(
-        self, folder: Path, events: EventCallback, collapse: CollapseCallback, resume: Checkpoint | None
+        self,
+        folder: Path,
+        events: EventCallback,
+        collapse: CollapseCallback,
+        learner: LearningCallback | None,
+        resume: Checkpoint | None,
     ) -> Checkpoints:
+        more: dict[str, LearningCallback] = {} if learner is None else {"learning": learner}
         return Checkpoints(
             folder,
             self.config.save_total_limit,
             lambda place: save_policy(self.model, self.tokenizer, self.located, place),
-            parts={"events": events, "collapse": collapse},
-            files=collapse.files,
+            parts={"events": events, "collapse": collapse, **more},
+            files=lambda: collapse.files() + [file for part in more.values() for file in part.files()],
             fingerprint=self._fingerprint,
             resume=resume,
             required=self.config.save_steps is not None,
@@ -306,7 +335,7 @@ class Training:
         What was written stays until the trained model takes its room.
         """
         trained = sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
-        needed = trained * (3 if self.config.stop_on_collapse else 1)
+        needed = trained * (1 + 2 * self.config.stop_on_collapse + (self.dev is not None))
         require_room(folder, needed, "weights")
         if self.saves and (short := room_missing(folder, needed + self._checkpoint_room())):
             self.on_event(Noted(f"The disk may fill up: with checkpoints this run writes {short}."))
@@ -326,7 +355,7 @@ class Training:
             self.config.dtype, torch.device(self.device), parameters=self.model.num_parameters()
         )
         return trl_arguments(
-            self.config,
+            self.config if self.dev is None else laid_out(self.config),
             folder=folder,
             autocast=str(dtype).removeprefix("torch."),
             on_cpu=self.device == "cpu",
@@ -359,9 +388,11 @@ class Training:
         arguments: DPOConfig,
         events: EventCallback,
         collapse: CollapseCallback,
+        learner: LearningCallback | None,
         checkpoints: Checkpoints,
     ) -> CheckpointedTrainer:
-        callbacks: list[TrainerCallback] = [events]
+        # The learner knows how many steps are planned, which the first event tells.
+        callbacks: list[TrainerCallback] = [events] if learner is None else [learner, events]
         if self.probe is not None:
             asked, longest = self.probe.conversation, min(64, self.probe.max_new_tokens)
             callbacks.append(ProbeCallback(collapse.listen, self.tokenizer, asked, longest))

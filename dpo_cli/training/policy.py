@@ -14,9 +14,11 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from dpo_cli.errors import ModelError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.models.adapters import merged
+from dpo_cli.models.devices import choose_dtype
 from dpo_cli.models.fingerprint import record_base
 from dpo_cli.models.loading import load_model, load_tokenizer, require_embeddings
 from dpo_cli.models.memory import out_of_memory_in_words
+from dpo_cli.models.precision import ask_in
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -71,6 +73,7 @@ def load_policy(
             model = merged(model)
             model.name_or_path = str(located.folder)  # peft takes a new adapter's base from here
     require_embeddings(located.name, model, tokenizer)
+    ask_in(model, choose_dtype(config.dtype, model.device, parameters=model.num_parameters()))
     return model, tokenizer
 
 

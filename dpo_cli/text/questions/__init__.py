@@ -23,7 +23,7 @@ DEFAULT_GROUP = "questions"
 LONGEST_QUESTION = 100_000
 """Characters: more is a book, and minutes pass before a model has read it."""
 
-ShippedName = Literal["identity_train", "identity_heldout", "ordinary", "anchors"]
+ShippedName = Literal["identity_train", "identity_heldout", "ordinary", "anchors", "dev"]
 
 AskedWith = Literal["default", "none", "renamed", "other"]
 """Kinds of system prompts: that of the settings, none, the chat template's own with the new name, any other."""
@@ -91,7 +91,8 @@ def shipped_questions(name: ShippedName) -> list[Question]:
     """A question set that comes with the package.
 
     `identity_train` makes pairs, `identity_heldout` is never trained on, `ordinary` has whole answers, and `anchors`
-    are prompts to which a model keeps its own answer; some of them say {name}, for the name that it gives up.
+    are prompts to which a model keeps its own answer; some of them say {name}, for the name that it gives up. `dev` is
+    asked while training: a few of both kinds, in no other set.
     """
     file = resources.files(__name__) / f"{name}.jsonl"
     return _parsed(file.read_text(encoding="utf-8"), file.name, _read_jsonl)
