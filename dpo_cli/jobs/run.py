@@ -110,7 +110,7 @@ class Run(Generic[C]):
         Raises:
             TrainingError: If the disk refuses the model, or its weights are no numbers.
         """
-        with self.stages.stage("saving the model"), training.stop:
+        with training.stop, self.stages.stage("saving the model"):
             training.save(self.folder.staging, tokenizer)
             self.folder.mark_trained()
             if training.saves:

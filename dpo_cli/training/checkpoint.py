@@ -4,15 +4,13 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-import random
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import numpy as np
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
@@ -22,15 +20,14 @@ from dpo_cli.errors import TrainingError
 from dpo_cli.models.finite import trained_parameters
 from dpo_cli.run_folder.checkpoints import Checkpoint, new_checkpoint, rotate
 from dpo_cli.run_folder.disk import disk_in_words, refuse_to_fill
+from dpo_cli.training.random_state import read_random_state, write_random_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 STATE: Final = "dpo_state.json"
 """What our own parts remember."""
 FINGERPRINT: Final = "fingerprint.json"
-_RANDOM: Final = "random_state.json"
 _TRAINER: Final = "trainer_state.json"  # transformers' name
 _ARGUMENTS: Final = "training_args.bin"  # likewise
 _REFERENCE: Final = "reference.safetensors"
@@ -247,41 +244,11 @@ class CheckpointedTrainer(SharedPrefixTrainer):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)  # for transformers' own trainer; ours reads no pickles
         torch.save(self.args, f"{output_dir}/{_ARGUMENTS}")
-        write_random_state(output_dir)
+        write_random_state(Path(output_dir))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
-            read_random_state(checkpoint)
-
-
-def write_random_state(folder: Path | str) -> None:
-    """Write the states of all random numbers, of every device, as JSON."""
-    version, words, gauss = random.getstate()
-    kind, keys, place, has, cached = np.random.get_state()  # noqa: NPY002 - what transformers seeds
-    document: dict[str, Any] = {
-        "python": [version, list(words), gauss],
-        "numpy": [str(kind), [int(key) for key in keys], int(place), int(has), float(cached)],
-        "cpu": _text(torch.random.get_rng_state()),
-        "cuda": [_text(one) for one in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
-        "mps": _text(torch.mps.get_rng_state()) if torch.backends.mps.is_available() else None,
-    }
-    with open(f"{folder}/{_RANDOM}", "w", encoding="utf-8") as file:  # noqa: PTH123 - transformers gives a text
-        json.dump(document, file)
-
-
-def read_random_state(folder: Path | str) -> None:
-    """Set all random numbers to what `write_random_state` has written."""
-    with open(f"{folder}/{_RANDOM}", encoding="utf-8") as file:  # noqa: PTH123 - as above
-        document = json.load(file)
-    version, words, gauss = document["python"]
-    random.setstate((version, tuple(words), gauss))
-    kind, keys, *rest = document["numpy"]
-    np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))  # noqa: NPY002 - as above
-    torch.random.set_rng_state(_tensor(document["cpu"]))
-    if torch.cuda.is_available() and len(document["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([_tensor(one) for one in document["cuda"]])
-    if torch.backends.mps.is_available() and document["mps"] is not None:
-        torch.mps.set_rng_state(_tensor(document["mps"]))
+            read_random_state(Path(checkpoint))
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -309,14 +276,6 @@ def read_fingerprint(folder: Path) -> dict[str, Any]:
 def checkpoint_bytes(model: Any) -> int:
     """About how many bytes a checkpoint takes."""
     return int(_MOMENTS * sum(p.numel() * p.element_size() for _, p in trained_parameters(model)))
-
-
-def _text(state: torch.Tensor) -> str:
-    return base64.b64encode(state.cpu().numpy().tobytes()).decode()
-
-
-def _tensor(text: str) -> torch.Tensor:
-    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
 
 
 def weights_digest(model: Any) -> str:

@@ -25,7 +25,8 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 class StopRequest:
     """Takes the first signal that asks a run to end, and leaves the second one to whoever had it before.
 
-    As a context manager it listens; a signal that is ignored stays ignored. Only the main thread can listen.
+    As a context manager it listens, and goes on listening after a block that came to its end: a trained model is to be
+    written before the run ends. `release` stops that. A signal that is ignored stays ignored. Only the main thread can listen.
 
     Args:
         on_event: Told when a signal has come.
@@ -43,7 +44,7 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         """Listen."""
-        if threading.current_thread() is threading.main_thread():
+        if not self._before and threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 before = signal.getsignal(number)
                 if before not in {signal.SIG_IGN, None}:
@@ -53,6 +54,11 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Listen no more after an exception."""
+        if error is not None:
+            self.release()
+
+    def release(self) -> None:
         """Listen no more."""
         for number, before in self._before.items():
             signal.signal(number, before)
@@ -67,12 +73,13 @@ class StopRequest:
         return time.monotonic() - self._since >= waits
 
     def obey(self) -> None:
-        """End the process's work if it was asked to.
+        """Listen no more, and end the process's work if it was asked to.
 
         Raises:
             KeyboardInterrupt: After SIGINT.
             SystemExit: After another signal, with 128 and its number.
         """
+        self.release()
         if self.number == signal.SIGINT:
             raise KeyboardInterrupt
         if self.number is not None:
@@ -81,7 +88,7 @@ class StopRequest:
     def _take(self, number: int, frame: FrameType | None) -> None:
         before = self._before[number]
         if self.number is not None:
-            self.__exit__(None, None, None)
+            self.release()
             if callable(before):
                 before(number, frame)
             else:

@@ -216,16 +216,16 @@ class Training:
             collapse.keep_initial(trainer.model)
             with self.stop if self.saves else contextlib.nullcontext():
                 trainer.go_on()
-            if trainer.state.global_step in checkpoints.saved:
-                self.stop.obey()
-            seconds = time.perf_counter() - events.started
-            _say_handovers(trainer, collapse)
-            self.model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
-            stopped = collapse.restore(self.model)
-            learning = None
-            if learner is not None:
-                learning = learner.restore(self.model, put_back=stopped is None)
-                learning = replace(learning, advice=settings_that_help(learning, self.config))
+                if trainer.state.global_step in checkpoints.saved:
+                    self.stop.obey()
+                seconds = time.perf_counter() - events.started
+                _say_handovers(trainer, collapse)
+                self.model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
+                stopped = collapse.restore(self.model)
+                learning = None
+                if learner is not None:
+                    learning = learner.restore(self.model, put_back=stopped is None)
+                    learning = replace(learning, advice=settings_that_help(learning, self.config))
         last = next((h for h in reversed(events.history) if "loss" in h), {})
         result = TrainingResult(
             steps=trainer.state.global_step,

@@ -160,9 +160,11 @@ class DPOTrainerWrapper:
         )
 
     def _write(self, folder: OutputFolder, result: TrainingResult) -> None:
-        self._training.save(folder.staging)
-        folder.mark_trained()
-        write_file(folder.staging / "metrics.jsonl", history_text(result.history))
+        with self._training.stop as stop:
+            self._training.save(folder.staging)
+            folder.mark_trained()
+            write_file(folder.staging / "metrics.jsonl", history_text(result.history))
+            stop.obey()
 
 
 def _device(wanted: str, *, use_gpu: bool) -> str:

@@ -136,6 +136,24 @@ test_paths = bad_input_test(
             files={"p.jsonl": lines()},
         ),
         Case(
+            "held-out data that is a FIFO",
+            "train -d p.jsonl --eval-dataset q.jsonl",
+            "q.jsonl",
+            files={"p.jsonl": lines(), "q.jsonl": fifo},
+        ),
+        Case(
+            "held-out data that is a bomb",
+            "train -d p.jsonl --eval-dataset q.jsonl.gz",
+            "q.jsonl.gz",
+            files={"p.jsonl": lines(), "q.jsonl.gz": bomb(1_000_000_000)},
+        ),
+        Case(
+            "pairs to compare on that are a FIFO",
+            "compare --before embedded --after embedded --pairs q.jsonl",
+            "q.jsonl",
+            files={"q.jsonl": fifo},
+        ),
+        Case(
             "held-out data that is empty",
             "train -d p.jsonl --eval-dataset q.jsonl",
             "q.jsonl",

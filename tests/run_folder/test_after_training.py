@@ -251,6 +251,17 @@ def test_a_checkpoint_that_the_disk_refuses_ends_the_run_in_words(train, disk):
     assert not (place / "out").exists()
 
 
+def test_a_checkpoint_that_nobody_asked_for_and_the_disk_refuses_costs_a_line(train, disk, tiny_model):
+    place = disk(800)
+    code, printed = train("--save-minutes", "0.00001", out="disk/out")
+    assert code == 0, printed
+    assert re.search(
+        r"No checkpoint was saved: .*a checkpoint could not be written \(.*needed; .* free\)", printed
+    )
+    assert "The disk may fill up: with checkpoints this run writes up to" in printed
+    assert trained(place / "out", tiny_model)
+
+
 def test_saving_is_tried_before_training(train, tmp_path):
     code, printed = train(
         before=broken("dpo_cli.training.loop", "save_policy", OSError(30, "Read-only file system"))

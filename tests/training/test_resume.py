@@ -25,9 +25,9 @@ BASE = {
 }  # fmt: skip
 QUICK = {
     "full, dropout": {"trl": {"disable_dropout": False, "eval_on_start": True}, "stop_on_collapse": True},
-    "lora, accumulation, dropout": {"lora_rank": 4, "lora_dropout": 0.2, "gradient_accumulation_steps": 4},
 }
 THOROUGH = {
+    "lora, accumulation, dropout": {"lora_rank": 4, "lora_dropout": 0.2, "gradient_accumulation_steps": 4},
     "a reference that moves": {
         "trl": {"sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.5}
     },
