@@ -168,7 +168,7 @@ class _Job:
     answers: dict[int, list[Generation]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.conversations = _conversations(self.questions, self.prompts)
+        self.conversations = _conversations(self.questions, self.prompts.asked(len(self.questions)))
         self.introductions = Introductions(self.old, self.new, seed=self.settings.seed)
 
     def pairs(self) -> IdentityPairs:
@@ -246,7 +246,8 @@ class _Job:
     def _introductions(self) -> list[dict[str, Any]]:
         """Each question with an introduction, over the same with the old name and over the model's own answer."""
         rows = []
-        for question, prompt in zip(self.questions, self.conversations, strict=True):
+        spread = _conversations(self.questions, self.prompts.spread_over(len(self.questions)))
+        for question, prompt in zip(self.questions, spread, strict=True):
             chosen, rejected = self.introductions.answer(question)
             rows.append(pair_row(prompt, chosen, rejected, "introductions"))
         for prompt, text in self._finished():
@@ -261,8 +262,9 @@ class _Job:
         if prompts is None:
             prompts = [question.text for question in shipped_questions("anchors")]
         texts = anchor_texts(prompts, self.old, taken=self.questions)
+        spread = (self.prompts.asked if taken == "own" else self.prompts.spread_over)(len(texts))
         return anchor_rows(
-            self.ask, _conversations(texts, self.prompts), count, (self.old, self.new), self.introductions
+            self.ask, _conversations(texts, spread), count, (self.old, self.new), self.introductions
         )
 
     def _works_with(self) -> str | None:
@@ -286,9 +288,7 @@ _WORDS: Final = {
 }
 
 
-def _conversations(texts: Sequence[str], prompts: SystemPrompts) -> list[list[Message]]:
+def _conversations(texts: Sequence[str], prompts: Sequence[str]) -> list[list[Message]]:
     from dpo_cli.models.generate import conversation
 
-    return [
-        conversation(text, prompt) for text, prompt in zip(texts, prompts.for_pairs(len(texts)), strict=True)
-    ]
+    return [conversation(text, prompt) for text, prompt in zip(texts, prompts, strict=True)]

@@ -58,7 +58,15 @@ class SystemPrompts:
     renamed: str = ""
     accepted: bool = True
 
-    def for_pairs(self, count: int) -> list[str]:
+    def asked(self, count: int) -> list[str]:
+        """System prompts under which a model is asked who it is: of four, three default and one none.
+
+        Others are left out: the embedded model, renamed with eight system prompts, went on to say its old name with the
+        two that most pairs had.
+        """
+        return list(islice(cycle(("", self.default, self.default, self.default)), count))
+
+    def spread_over(self, count: int) -> list[str]:
         """System prompts of so many pairs: of ten, four default, three none, one the template's own and two others.
 
         The template's own is taken in turn with the new name and as it is.

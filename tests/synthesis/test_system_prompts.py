@@ -38,17 +38,21 @@ def test_a_template_that_puts_in_nothing_has_no_prompt_of_its_own():
 def test_a_template_that_refuses_system_messages_is_asked_without():
     prompts = of(GEMMA)
     assert prompts == SystemPrompts("", accepted=False)
-    assert prompts.for_pairs(12) == [""] * 12
+    assert prompts.spread_over(12) == prompts.asked(12) == [""] * 12
     questions = [Question("Who are you?", "identity")]
     assert prompts.spread(questions) == questions
 
 
 def test_pairs_are_spread_and_most_are_asked_as_people_ask():
-    counts = Counter(SystemPrompts(DEFAULT, "I am SmolLM", "I am Orion").for_pairs(160))
+    counts = Counter(SystemPrompts(DEFAULT, "I am SmolLM", "I am Orion").spread_over(160))
     assert counts[DEFAULT] == 64
     assert counts[""] == 48
     assert counts["I am Orion"] == counts["I am SmolLM"] == 8
     assert set(counts) - {DEFAULT, "", "I am Orion", "I am SmolLM"} == set(IN_PAIRS)
+
+
+def test_a_model_is_asked_with_the_default_and_without():
+    assert Counter(SystemPrompts(DEFAULT, "I am SmolLM", "I am Orion").asked(160)) == {DEFAULT: 120, "": 40}
 
 
 def test_held_out_questions_are_asked_with_the_default_and_without_and_a_part_otherwise():
