@@ -82,6 +82,8 @@ class IdentityPairs:
             return
         if self.cut_off > self.asked / 2:
             reason = "Most answers were cut off: give a larger --max-new-tokens."
+        elif 2 * self.with_name >= self.asked:
+            reason = "Give more --questions, or lower --min-pairs."
         elif self.works_with is not None:
             reason = f"It says {self.original_name} with --system-prompt '{self.works_with}'."
         elif self.calls_itself:

@@ -184,7 +184,8 @@ class _Job:
         works_with: str | None = None
         anchors: dict[str, int] = {}
         if len(rows) < self.settings.least:
-            works_with = self._works_with()
+            said = 2 * self._with_name() >= len(self._finished())
+            works_with = None if said else self._works_with()
         else:
             found, anchors = self._anchors(taken)
             rows += found
