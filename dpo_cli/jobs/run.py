@@ -114,9 +114,13 @@ class Run(Generic[C]):
             training.save(self.folder.staging, tokenizer)
             self.folder.mark_trained()
             if training.saves:
-                self.attempt("what is needed to go on", lambda: training.keep(self.folder.staging, result))
+                self.attempt("what is needed to go on", lambda: self._keep(training, result))
             self.write("metrics.jsonl", lambda: history_text(result.history))
             training.stop.obey()
+
+    def _keep(self, training: Training, result: TrainingResult) -> None:
+        training.keep(self.folder.staging, result)
+        self.folder.drop_checkpoints()
 
     def judge(
         self,

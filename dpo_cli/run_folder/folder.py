@@ -19,7 +19,7 @@ from dpo_cli.config.sources import flag_name
 from dpo_cli.errors import OutputError, RunFinishedAlready
 from dpo_cli.run_folder import lock as lock_file
 from dpo_cli.run_folder import manifest, places, resume
-from dpo_cli.run_folder.checkpoints import TRAINED, checkpoints_in, remove_checkpoints
+from dpo_cli.run_folder.checkpoints import TRAINED, checkpoints_in, remove_checkpoints, rotate
 from dpo_cli.run_folder.disk import current_umask, exchange, refusal, sync, sync_tree
 from dpo_cli.run_folder.files import is_ours, write_settings
 from dpo_cli.run_folder.lock import Holder, Lock
@@ -137,6 +137,11 @@ class OutputFolder:
         finally:
             for lock in self._locks:
                 lock.release()
+
+    def drop_checkpoints(self) -> None:
+        """Remove those on the way to the trained model, now that it is kept, unless they were asked for."""
+        if not self._keeps_checkpoints():
+            rotate(self.staging, 0)
 
     @property
     def checkpoint(self) -> Checkpoint | None:

@@ -4,9 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -17,22 +14,26 @@ from safetensors.torch import load_file, save_file
 
 from dpo_cli.engine.trainer import SharedPrefixTrainer
 from dpo_cli.errors import TrainingError
-from dpo_cli.models.finite import trained_parameters
 from dpo_cli.run_folder.checkpoints import Checkpoint, new_checkpoint, rotate
 from dpo_cli.run_folder.disk import disk_in_words, refuse_to_fill
+from dpo_cli.training.checkpoint_files import (
+    checkpoint_bytes,
+    link,
+    put_tensors,
+    read_state,
+    tensors_of,
+    weights_digest,
+    write_fingerprint,
+    write_state,
+)
 from dpo_cli.training.random_state import read_random_state, write_random_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-STATE: Final = "dpo_state.json"
-"""What our own parts remember."""
-FINGERPRINT: Final = "fingerprint.json"
 _TRAINER: Final = "trainer_state.json"  # transformers' name
 _ARGUMENTS: Final = "training_args.bin"  # likewise
 _REFERENCE: Final = "reference.safetensors"
-_MOMENTS: Final = 3
-"""Bytes of a checkpoint, in those of the trained weights: themselves, and what Adam keeps of each."""
 
 
 class Part(Protocol):
@@ -157,7 +158,7 @@ class CheckpointedTrainer(SharedPrefixTrainer):
             self._save_rng_state(str(folder))
             self.state.save_to_json(str(folder / _TRAINER))
             if self._moving_reference is not None:
-                save_file(_tensors(self._moving_reference), folder / _REFERENCE)
+                save_file(tensors_of(self._moving_reference), folder / _REFERENCE)
             files = kept.files()
             for file in files:
                 link(file, folder / file.name)
@@ -211,7 +212,7 @@ class CheckpointedTrainer(SharedPrefixTrainer):
         if found is None or self._to_restore is None:
             return
         if self._moving_reference is not None:
-            _load_tensors(self._moving_reference, load_file(found / _REFERENCE))
+            put_tensors(self._moving_reference, load_file(found / _REFERENCE))
         if weights_digest(self.model) != self._to_restore["weights"]:
             raise TrainingError(
                 f"{found}: the weights of this model cannot be restored to the bit",
@@ -249,58 +250,3 @@ class CheckpointedTrainer(SharedPrefixTrainer):
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             read_random_state(Path(checkpoint))
-
-
-def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write what our own parts remember, into a checkpoint."""
-    (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
-
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """What our own parts remembered, from a checkpoint whose files are as they were written."""
-    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    return state
-
-
-def write_fingerprint(folder: Path, fingerprint: Mapping[str, Any]) -> None:
-    """Write what decides the result of a run, into a checkpoint."""
-    (folder / FINGERPRINT).write_text(json.dumps(fingerprint, indent=1) + "\n", encoding="utf-8")
-
-
-def read_fingerprint(folder: Path) -> dict[str, Any]:
-    """What decided the result of the run that a checkpoint is of."""
-    fingerprint: dict[str, Any] = json.loads((folder / FINGERPRINT).read_text(encoding="utf-8"))
-    return fingerprint
-
-
-def checkpoint_bytes(model: Any) -> int:
-    """About how many bytes a checkpoint takes."""
-    return int(_MOMENTS * sum(p.numel() * p.element_size() for _, p in trained_parameters(model)))
-
-
-def weights_digest(model: Any) -> str:
-    """SHA-256 of the trained weights, as they are in memory."""
-    digest = hashlib.sha256()
-    for name, parameter in trained_parameters(model):
-        digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _tensors(model: Any) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in model.named_parameters()}
-
-
-def _load_tensors(model: Any, tensors: Mapping[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[name])
-
-
-def link(file: Path, place: Path) -> None:
-    """Have a file at another place as well, without its bytes where the file system can do that."""
-    place.unlink(missing_ok=True)
-    try:
-        place.hardlink_to(file)
-    except OSError:
-        shutil.copyfile(file, place)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
 from transformers import TrainerCallback
 
 from dpo_cli.events import DevAsked, OnEvent
@@ -124,9 +123,9 @@ class Learning:
         said = f"{best.name:.0%} of the dev questions are answered with the new name, {best.claims:.0%} of the ordinary ones"
         steps = f"step {self.curve[-1].step}, {self.planned} were planned"
         if self.reached:
-            return f"Learnt at {steps}: {said}. The weights of step {self.kept} were kept."
+            return f"The goal was reached at {steps}: {said}. The weights of step {self.kept} were kept."
         help_ = f" Most likely to help: {', '.join(self.advice)}." if self.advice else ""
-        return f"Not learnt at {steps}: {said}, the goal is {self.goal:.0%}. The weights of step {self.kept} were kept.{help_}"
+        return f"The goal of {self.goal:.0%} was not reached at {steps}: {said}. The weights of step {self.kept} were kept.{help_}"
 
 
 class LearningCallback(TrainerCallback):
@@ -219,9 +218,9 @@ class LearningCallback(TrainerCallback):
         **_: Any,  # noqa: ANN401 - by transformers' signature
     ) -> None:
         """Ask before the first update: what later answers are compared with."""
-        del control
+        del args, control
         if not self.curve:
-            self._ask(model, state.global_step, args)
+            self._ask(model, state.global_step)
 
     def on_step_end(
         self,
@@ -232,10 +231,11 @@ class LearningCallback(TrainerCallback):
         **_: Any,  # noqa: ANN401 - by transformers' signature
     ) -> None:
         """Ask, and end the run or let it go on."""
+        del args
         between = max(1, self.planned // TIMES_ASKED)
         if state.global_step % between and state.global_step < self._end:
             return
-        score = self._ask(model, state.global_step, args)
+        score = self._ask(model, state.global_step)
         if self._best is None or score.rank(self.dev.goal) >= self._best.rank(self.dev.goal):
             save_weights(model, self._file)
             self._best = score
@@ -262,22 +262,15 @@ class LearningCallback(TrainerCallback):
         ranks = [score.rank(self.dev.goal)[:2] for score in self.curve]
         return max(ranks[-HELD:]) > max(ranks[:-HELD], default=(-1.0, 0.0)) or self.curve[-1].holds(self.dev)
 
-    def _ask(self, model: Any, step: int, args: TrainingArguments) -> DevScore:  # noqa: ANN401 - as above
+    def _ask(self, model: Any, step: int) -> DevScore:  # noqa: ANN401 - as above
         dev = self.dev
         asked = [one for conversations in dev.identity.values() for one in conversations]
-        dtype = torch.bfloat16 if args.bf16 else torch.float16
-        # One region around all of it: within, weights are cast to it once, and not for every token.
-        with torch.autocast(model.device.type, dtype, enabled=args.bf16 or args.fp16):
-            answers = [
-                one.text
-                for one in generate(
-                    model,
-                    self.tokenizer,
-                    [*asked, *dev.ordinary],
-                    max_new_tokens=ANSWER_TOKENS,
-                    batch_size=64,
-                )
-            ]
+        answers = [
+            one.text
+            for one in generate(
+                model, self.tokenizer, [*asked, *dev.ordinary], max_new_tokens=ANSWER_TOKENS, batch_size=64
+            )
+        ]
         said, ordinary = answers[: len(asked)], answers[len(asked) :]
         self._before = self._before or ordinary
         claims, changed = self._claims(ordinary), self._changed(ordinary)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 import traceback
@@ -22,22 +21,13 @@ from dpo_cli.models.devices import choose_dtype
 from dpo_cli.models.finite import not_finite_weights, trained_parameters
 from dpo_cli.models.memory import keep_memory, out_of_memory_in_words, peak_memory_bytes
 from dpo_cli.run_folder import TRIAL, disk_in_words, require_room
-from dpo_cli.run_folder.checkpoints import TRAINED, Checkpoint, new_checkpoint
 from dpo_cli.run_folder.disk import room_missing
 from dpo_cli.training.advice import settings_that_help
 from dpo_cli.training.alarms import Alarms
 from dpo_cli.training.callbacks import CollapseCallback, EventCallback, ProbeCallback
-from dpo_cli.training.checkpoint import (
-    CheckpointedTrainer,
-    Checkpoints,
-    checkpoint_bytes,
-    link,
-    read_fingerprint,
-    weights_digest,
-    write_fingerprint,
-    write_state,
-)
-from dpo_cli.training.fingerprint import require_same, run_fingerprint
+from dpo_cli.training.checkpoint import CheckpointedTrainer, Checkpoints
+from dpo_cli.training.checkpoint_files import checkpoint_bytes, keep_trained, of_the_same_run, trained_result
+from dpo_cli.training.fingerprint import run_fingerprint
 from dpo_cli.training.interruption import SaveCallback, StopRequest
 from dpo_cli.training.learning import DevQuestions, Learning, LearningCallback, laid_out
 from dpo_cli.training.policy import require_end_token, save_policy
@@ -56,12 +46,9 @@ if TYPE_CHECKING:
     from dpo_cli.events import OnEvent
     from dpo_cli.models.generate import Message
     from dpo_cli.models.locate import LocatedModel
+    from dpo_cli.run_folder.checkpoints import Checkpoint
 
     Policy = tuple[PreTrainedModel, PreTrainedTokenizerBase]
-
-
-_RESULT = "result.json"
-"""What a training gave, in the checkpoint of the trained model."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +170,10 @@ class Training:
         keep_memory()
         set_seed(self.config.seed)
         require_end_token(self.located.name, self.tokenizer, self.pairs)
-        self._fingerprint = self._compared_fingerprint(resume)
+        now = run_fingerprint(self.located, self.tokenizer, self.pairs, self.eval_pairs, self.device)
+        self._fingerprint = of_the_same_run(
+            resume, now, anyway=self.config.resume_anyway, on_event=self.on_event
+        )
         arguments = self._arguments(folder)
         run = self._announcement(arguments)
         alarms = Alarms(self.config.loss_type, beta=self.config.beta, scaled_loss=arguments.fp16)
@@ -207,10 +197,10 @@ class Training:
             if adapters:
                 self.model = trainer.model
                 self._try_saving(folder)
-            if resume is not None and (done := resume.folder / _RESULT).exists():
+            if resume is not None and (done := trained_result(resume.folder)) is not None:
                 trainer.load_trained(resume.folder)
                 self.model = trainer.model.eval()
-                return TrainingResult.from_record(json.loads(done.read_text(encoding="utf-8")))
+                return TrainingResult.from_record(done)
             events.run = replace(run, engine=trainer.engine, note=_note(self.preset, trainer.fallback_reason))
             collapse.watch_steps(trainer)
             collapse.keep_initial(trainer.model)
@@ -263,30 +253,8 @@ class Training:
             folder: The run's folder.
             result: What the training gave.
         """
-        with (
-            disk_in_words("the result of training", folder),
-            new_checkpoint(folder, result.steps, TRAINED) as kept,
-        ):
-            for file in folder.iterdir():
-                if file.is_file() and file.name not in {"config.toml", "running.json"}:
-                    link(file, kept / file.name)
-            write_state(kept, {"weights": weights_digest(self.model)})
-            write_fingerprint(kept, self._fingerprint)
-            (kept / _RESULT).write_text(json.dumps(asdict(result)), encoding="utf-8")
-
-    def _compared_fingerprint(self, resume: Checkpoint | None) -> dict[str, Any]:
-        """What decides the result; compared with that of the run that is gone on with."""
-        now = run_fingerprint(self.located, self.tokenizer, self.pairs, self.eval_pairs, self.device)
-        if resume is None:
-            return now
-        recorded = read_fingerprint(resume.folder)
-        for line in require_same(recorded, now, anyway=self.config.resume_anyway):
-            self.on_event(
-                Warned("resume", f"The result will not be equal to the bit: {line}.", "", resume.step)
-            )
-        if recorded["threads"] != now["threads"]:
-            torch.set_num_threads(recorded["threads"])  # how sums are split decides how they are rounded
-        return recorded
+        with disk_in_words("the result of training", folder):
+            keep_trained(folder, result.steps, self.model, self._fingerprint, asdict(result))
 
     def _checkpoints(
         self,

@@ -15,7 +15,7 @@ from dpo_cli.errors import ConfigError
 from dpo_cli.events import StepLogged
 from dpo_cli.models.locate import locate_model
 from dpo_cli.run_folder.checkpoints import newest_whole
-from dpo_cli.training.checkpoint import weights_digest
+from dpo_cli.training.checkpoint_files import weights_digest
 from dpo_cli.training.loop import Probe, Training
 from dpo_cli.training.policy import load_policy
 
