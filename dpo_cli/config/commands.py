@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, StringConstraints, field_validator, model_validator
 
@@ -119,8 +119,28 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
         1, "Answers per question; more than one are sampled.", "Identity", ge=1, le=MOST
     )
     temperature: float = setting(0.7, "Sampling temperature.", "Identity", gt=0, le=5)
+    pairs_from: Literal["own", "introductions", "both"] | None = setting(
+        None,
+        "Pairs from the model's own answers with the name replaced, from introductions, or from both; by default own answers where at least half of them say the name.",
+        "Identity",
+        basic=True,
+    )
+    anchors: int | None = setting(
+        None,
+        "Pairs that keep the name away from ordinary prompts; 0 for none. By default 32 beside own answers, else 96; none where the loss has no sft term.",
+        "Identity",
+        ge=0,
+        le=MOST,
+    )
+    anchor_prompts: Text | None = setting(
+        None,
+        "Ordinary prompts for these pairs (.txt, .jsonl, .toml); {name} in them is the original name.",
+        "Identity",
+    )
     answer_template: Text | None = setting(
-        None, "Rejected answer for a model that never says its name, such as 'I am {name}.'.", "Identity"
+        None,
+        "Rejected answer where the model's own does not say its name, such as 'I am {name}.'; pairs are then made from its own answers.",
+        "Identity",
     )
     keep_template: bool = setting(False, "Keep the old name if the chat template contains it.", "Identity")
     min_pairs: int = setting(

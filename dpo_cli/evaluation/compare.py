@@ -139,6 +139,7 @@ class Comparison:
                 {
                     "question": old.question.text,
                     "group": old.question.group,
+                    **_asked_with(old.question),
                     "before": {"answer": old.answer},
                     "after": {"answer": new.answer},
                 }
@@ -147,6 +148,11 @@ class Comparison:
             "scores": scores_json(self.scores),
             "verdict": self.verdict.to_json() if self.verdict else None,
         }
+
+
+def _asked_with(question: Question) -> dict[str, str]:
+    """The system prompt of a question that has its own."""
+    return {} if question.system_prompt is None else {"system_prompt": question.system_prompt}
 
 
 def answer_questions(
@@ -324,12 +330,12 @@ def _ask(
 ) -> tuple[list[Answer], list[Continuation]]:
     from dpo_cli.models.generate import accepted_system_prompt, conversation, generate
 
-    system_prompt = accepted_system_prompt(tokenizer, settings.system_prompt)
-
+    usual = accepted_system_prompt(tokenizer, settings.system_prompt)
+    prompts = [usual if one.system_prompt is None else one.system_prompt for one in questions]
     found = generate(
         model,
         tokenizer,
-        [conversation(question.text, system_prompt) for question in questions],
+        [conversation(one.text, prompt) for one, prompt in zip(questions, prompts, strict=True)],
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
         on_progress=on_progress,

@@ -19,7 +19,7 @@ from dpo_cli.text.words import repetition, words
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dpo_cli.text.questions import Question
+    from dpo_cli.text.questions import AskedWith, Question
 
 IDENTITY = "identity"
 """Group of questions about who the model is."""
@@ -117,10 +117,16 @@ class Measure:
     of: Callable[[Answer, Rename | None], float | None]
 
 
-def _new_name(answer: Answer, names: Rename | None) -> float | None:
-    if names is None or answer.question.group != IDENTITY:
-        return None
-    return float(contains_name(answer.answer, names.new))
+def _new_name(kind: AskedWith) -> Callable[[Answer, Rename | None], float | None]:
+    """Whether an answer under this kind of system prompt says the new name."""
+
+    def of(answer: Answer, names: Rename | None) -> float | None:
+        asked = answer.question
+        if names is None or asked.group != IDENTITY or asked.asked_with != kind:
+            return None
+        return float(contains_name(answer.answer, names.new))
+
+    return of
 
 
 def _leak(answer: Answer, names: Rename | None) -> float | None:
@@ -164,7 +170,10 @@ def is_right(answer: Answer) -> bool:
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("new_name", "Says the new name", "higher", "rate", _new_name),
+    Measure("new_name", "Says the new name", "higher", "rate", _new_name("default")),
+    Measure("new_name_none", "... without system prompt", "higher", "rate", _new_name("none")),
+    Measure("new_name_renamed", "... with the template's own", "higher", "rate", _new_name("renamed")),
+    Measure("new_name_other", "... with other system prompts", "higher", "rate", _new_name("other")),
     Measure("old_name", "Leaks the old name", "lower", "rate", _leak),
     Measure("doubled_name", "Doubles the new name", "lower", "rate", _doubled),
     Measure("claims", "Claims the name on other questions", "lower", "rate", _claims),

@@ -29,6 +29,7 @@ class Check:
         score: Row of the scorecard that is looked at.
         side: The score of the model after, or by how much it fell or rose from before.
         limit: Whether the threshold is the least or the most allowed.
+        or_else: Another row that is looked at if its score is the worse one.
     """
 
     name: str
@@ -37,10 +38,11 @@ class Check:
     score: str
     side: Literal["after", "drop", "rise"]
     limit: Literal["least", "most"]
+    or_else: str = ""
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("new_name", "Says the new name", "min_new_name", "new_name", "after", "least"),
+    Check("new_name", "Says the new name", "min_new_name", "new_name", "after", "least", "new_name_none"),
     Check("old_name", "Leaks the old name", "max_old_name", "old_name", "after", "most"),
     Check("doubled_name", "Doubles the new name", "max_doubled_name", "doubled_name", "after", "most"),
     Check("claims", "Claims the name on other questions", "max_claims", "claims", "after", "most"),
@@ -157,9 +159,14 @@ def judge(rows: Sequence[ScoreRow], thresholds: Mapping[str, float] = DEFAULT_TH
         result
         for check in CHECKS
         if check.setting in thresholds and check.score in scores
-        if (result := _result(check, scores[check.score], thresholds[check.setting])) is not None
+        if (result := _result(check, _worse(check, scores), thresholds[check.setting])) is not None
     ]
     return Verdict(tuple(results)) if results else None
+
+
+def _worse(check: Check, scores: Mapping[str, ScoreRow]) -> ScoreRow:
+    rows = [scores[name] for name in (check.score, check.or_else) if name in scores]
+    return (min if check.limit == "least" else max)(rows, key=lambda row: row.after.value)
 
 
 def _result(check: Check, row: ScoreRow, threshold: float) -> CheckOutcome | None:

@@ -47,6 +47,7 @@ def show_identity_shift(result: IdentityShiftResult, *, as_json: bool = False) -
     else:
         console = stdout()
         _show_origins(result, console)
+        console.print(Text(visible_line(result.pairs.choice)))
         console.print(Text(visible_line(result.pairs.summary())))
         if result.template_renamed:
             console.print(
