@@ -6,7 +6,7 @@ question is its *key* (`santiago`). An answer is right when it is one of the exp
 1. names it in the sentence that decides: the first one that takes up the whole question, else the first one with a key.
    What is said to be "the answer" decides over both, and so does a sentence that takes back ("No, it is ...");
 2. does not deny it ("not Accra", "rather than Accra") nor go on to another answer ("Accra is ..., but the capital is");
-3. does not leave it open: "Accra or Kumasi", or a list of four or more.
+3. does not leave it open: "Accra or Kumasi", or a list of four or more that is no list of examples.
 
 Of a number the value counts that is concluded: what follows "the answer is" or "so", else what stands after "=", "is" or
 "has" in the clause that takes up most of the question, else the first number that the question has not. Words for numbers
@@ -67,6 +67,7 @@ _SO = re.compile(
 )
 _TAKES_BACK = re.compile(r"\W*(?:no[,.!:]|actually\b|wait\b|correction\b|i mean\b|i meant\b)")
 _BUT = re.compile(r"\bbut\b")
+_EXAMPLES = re.compile(r"\b(?:including|includes?|such as|like|for example)\b")
 
 
 @dataclass(frozen=True)
@@ -193,8 +194,11 @@ def _open(said: Said, key: Tokens) -> bool:
         return True
     item = r"(?<![\w'-])[\w'-]++(?:\s++(?!and\b|or\b)[\w'-]++)?+"
     joined = rf"(?:\s*,\s*(?:and\s+|or\s+)?{item}|\s+(?:and|or)\s+{item})"
-    lists = re.finditer(rf"{item}{joined}{{{_LIST - 1},}}", said.text)
-    return any(places(tokens_of(found.group()), key) for found in lists)
+    for found in re.finditer(rf"{item}{joined}{{{_LIST - 1},}}", said.text):
+        examples = _EXAMPLES.search(said.text[: found.end()])
+        if places(tokens_of(found.group()), key) and not examples:
+            return True
+    return False
 
 
 def _number(sentences: list[Said], content: frozenset[str], wanted: str, unit: str) -> Grade:
