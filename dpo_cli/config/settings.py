@@ -437,6 +437,11 @@ class OptimizationConfig(LengthConfig, ModelConfig):
         0, "Seconds to go on training after SIGTERM before saving and stopping.", "Output", ge=0, le=MOST
     )
     save_steps: int | None = setting(None, "Steps between checkpoints.", "Output", ge=1, le=MOST)
+    save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto",
+        "Precision of the weights written; auto keeps that of the model, and fp32 for adapters.",
+        "Output",
+    )
     save_total_limit: int = setting(2, "Number of checkpoints to keep.", "Output", ge=1, le=MOST)
     stop_on_collapse: bool = setting(
         False, "Stop the run if the model collapses, and keep the best checkpoint.", "Output"

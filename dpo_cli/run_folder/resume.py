@@ -33,7 +33,7 @@ NOTES: Final = "run.json"
 """How a run was started, beyond its settings."""
 
 WITHOUT_EFFECT = frozenset({
-    "output_dir", "overwrite", "resume", "resume_anyway", "save_minutes", "save_total_limit", "signal_grace",
+    "output_dir", "overwrite", "resume", "resume_anyway", "save_dtype", "save_minutes", "save_total_limit", "signal_grace",
 })  # fmt: skip
 """Settings that may be others when a run goes on."""
 

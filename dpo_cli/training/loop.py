@@ -295,7 +295,13 @@ class Training:
             )
         shutil.rmtree(folder / TRIAL, ignore_errors=True)
         with disk_in_words("the trained model", folder):
-            save_policy(self.model, tokenizer or self.tokenizer, self.located, folder)
+            save_policy(
+                self.model,
+                tokenizer or self.tokenizer,
+                self.located,
+                folder,
+                dtype=self.config.save_dtype,
+            )
 
     def _try_saving(self, folder: Path) -> None:
         """Save the policy before it is trained: what fails now would fail when hours of training are in it.

@@ -121,7 +121,7 @@ def test_every_command_runs(kind, folder, files, tmp_path, monkeypatch):
     renamed = identity_shift(
         IdentityShiftConfig(
             model=str(folder), questions=str(files / "questions.txt"), original_name="Qwen", new_name="Orion",
-            output_dir=str(out), **QUICK, **kind.options,
+            output_dir=str(out), anchors=0, **QUICK, **kind.options,
         ),
         events.append,
     )  # fmt: skip

@@ -205,7 +205,7 @@ def test_dev_questions_are_in_no_other_set():
 
     dev = {bare(one.text) for one in shipped_questions("dev")}
     assert len(dev) == len(shipped_questions("dev"))
-    for other in ("identity_train", "identity_heldout", "ordinary"):
+    for other in ("identity_train", "identity_heldout", "ordinary", "anchors"):
         assert dev.isdisjoint(bare(one.text) for one in shipped_questions(other))
 
 
