@@ -123,7 +123,6 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
         None,
         "Pairs from the model's own answers with the name replaced, from introductions, or from both; by default own answers where at least half of them say the name.",
         "Identity",
-        basic=True,
     )
     anchors: int | None = setting(
         None,

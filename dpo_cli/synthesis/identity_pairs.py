@@ -81,7 +81,7 @@ class IdentityPairs:
         if len(self.dataset) - self.kinds.get("anchors", 0) >= least:
             return
         if self.cut_off > self.asked / 2:
-            reason = "Most answers were cut off: give a larger --max-new-tokens."
+            reason = "Most answers were cut off: give a larger --max-new-tokens, or --thinking off for a model that thinks."
         elif 2 * self.with_name >= self.asked:
             reason = "Give more --questions, or lower --min-pairs."
         elif self.works_with is not None:

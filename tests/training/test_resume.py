@@ -23,10 +23,8 @@ BASE = {
     "max_steps": 7, "per_device_train_batch_size": 2, "eval_steps": 3, "logging_steps": 2, "save_steps": 1,
     "save_total_limit": 3,
 }  # fmt: skip
-QUICK = {
+KINDS = {
     "full, dropout": {"trl": {"disable_dropout": False, "eval_on_start": True}, "stop_on_collapse": True},
-}
-THOROUGH = {
     "lora, accumulation, dropout": {"lora_rank": 4, "lora_dropout": 0.2, "gradient_accumulation_steps": 4},
     "a reference that moves": {
         "trl": {"sync_ref_model": True, "ref_model_sync_steps": 2, "ref_model_mixup_alpha": 0.5}
@@ -105,15 +103,10 @@ def same(model, tmp_path, changes, kills):
         assert again[1] == whole[1], kill
 
 
-@pytest.mark.parametrize("changes", QUICK.values(), ids=QUICK)
-def test_a_run_that_goes_on_ends_with_the_same_bits(tiny_model, tmp_path, changes):
-    same(tiny_model, tmp_path, changes, [5])  # the checkpoint is of a step that was not logged
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", (QUICK | THOROUGH).values(), ids=QUICK | THOROUGH)
+@pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 def test_runs_of_all_kinds_go_on_with_the_same_bits(tiny_model, tmp_path, changes):
-    same(tiny_model, tmp_path, changes, [3, 4, 6])
+    same(tiny_model, tmp_path, changes, [3, 5])
 
 
 def test_changed_pairs_are_refused_by_name(tiny_model, tmp_path, monkeypatch):
