@@ -13,7 +13,7 @@ REAL_PACKAGES := build/real-model/fetched
 MARKS ?= real_model
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-real check docs docs-test bench model real-model sets lock clean
+.PHONY: help install demo test test-all test-real test-kills check docs docs-test bench model real-model sets lock clean
 
 help: ## Say what the targets do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ check: $(VENV)/installed ## Lint, types, import contracts, a strict build of the
 
 docs: $(VENV)/installed ## Build the documentation site into site/
 	$(BIN)/mkdocs build --strict
+
+test-kills: $(VENV)/installed ## Kill runs at every file operation of a save and go on with them (KILLS=25: at so many)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/training/test_kills.py
 
 docs-test: $(VENV)/installed ## Run every command and Python block of README and docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/docs

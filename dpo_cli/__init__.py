@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dpo_cli.models.loading import load_model_and_tokenizer
     from dpo_cli.synthesis.answers import build_dpo_dataset
     from dpo_cli.synthesis.identity import build_identity_shift_dataset
+    from dpo_cli.synthesis.rename import build_rename_dataset
     from dpo_cli.training.loop import TrainingResult
     from dpo_cli.training.trainer import DPOTrainerWrapper
 
@@ -30,6 +31,7 @@ _WHERE = {
     "TrainingResult": "training.loop",
     "build_dpo_dataset": "synthesis.answers",
     "build_identity_shift_dataset": "synthesis.identity",
+    "build_rename_dataset": "synthesis.rename",
     "compare": "jobs.compare",
     "identity_shift": "jobs.identity_shift",
     "load_dpo_dataset": "data.load",
@@ -44,6 +46,7 @@ __all__ = [
     "TrainingResult",
     "build_dpo_dataset",
     "build_identity_shift_dataset",
+    "build_rename_dataset",
     "compare",
     "identity_shift",
     "load_dpo_dataset",

@@ -7,6 +7,7 @@ DpoError                    1  the run failed
 │   ├── ModelError          2  a model folder, a hub id, a tokenizer, a template
 │   └── OutputError         2  the place where results should go
 ├── TrainingError           1  the run started and could not finish
+├── RunFinishedAlready      0  nothing is left to go on with
 └── VerdictFailed           3  the run finished and its own checks say no
 
 A message says what is wrong and where; `hint` says what to do next. Anything else that
@@ -66,6 +67,12 @@ class OutputError(UserError):
 
 class TrainingError(DpoError):
     """The run started and could not finish."""
+
+
+class RunFinishedAlready(DpoError):  # noqa: N818 - nothing is wrong
+    """A run was to be gone on with, and is finished."""
+
+    exit_code: ClassVar[int] = 0
 
 
 class VerdictFailed(DpoError):  # noqa: N818 - a verdict is no error of anybody's

@@ -95,6 +95,19 @@ class ProbeAnswered:
 
 
 @dataclass(frozen=True)
+class DevAsked:
+    """The model, as it is at this step, answered the dev questions (`training.learning`).
+
+    Attributes:
+        step: Optimizer steps taken.
+        metrics: `dev/name`, `dev/claims` and `dev/changed`, each from 0 to 1.
+    """
+
+    step: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """The held-out pairs were scored at this step (TRL's `eval_*` metric names)."""
 
@@ -138,7 +151,18 @@ class RunFinished:
     stopped_early: str | None = None
 
 
-Event = RunStarted | Stage | Progress | Noted | StepLogged | ProbeAnswered | Evaluated | Warned | RunFinished
+Event = (
+    RunStarted
+    | Stage
+    | Progress
+    | Noted
+    | StepLogged
+    | ProbeAnswered
+    | DevAsked
+    | Evaluated
+    | Warned
+    | RunFinished
+)
 """Anything the trainer can say."""
 
 OnEvent = Callable[[Event], None]

@@ -25,8 +25,8 @@ HEAD = """# Commands and settings
 <!-- Written by scripts/reference.py from the fields of the settings: change them there. -->
 
 Each setting is a flag (`--learning-rate`), a TOML key (`learning_rate`) and a Python keyword
-(`DPOTrainingConfig(learning_rate=...)`). Flags override the file given with `--config`, which overrides the preset that comes
-with a model, which overrides the defaults. Unknown keys are errors. A setting that can be given several times is a list in
+(`DPOTrainingConfig(learning_rate=...)`). Flags override the file given with `--config`, which overrides `--recipe`, which
+overrides the preset that comes with a model, which overrides the defaults. Unknown keys are errors. A setting that can be given several times is a list in
 TOML. A file that ends in `.yaml` or `.yml` is read as YAML.
 
 Settings end up in files that are shared, so a token, a key or an address with a password is refused. Set the environment

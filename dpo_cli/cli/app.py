@@ -20,7 +20,7 @@ from dpo_cli import __version__
 from dpo_cli.cli.pages import group_page
 from dpo_cli.cli.usage import no_such_command, usage_errors
 from dpo_cli.engine.cache_folder import cache_folder
-from dpo_cli.errors import DpoError, UserError
+from dpo_cli.errors import DpoError, RunFinishedAlready, UserError
 from dpo_cli.redaction import redact
 from dpo_cli.report.streams import finish_streams, prepare_streams
 
@@ -40,6 +40,7 @@ class Row(NamedTuple):
 COMMANDS = {
     "identity-shift": Row("Train", "Give a model a new name, and check that nothing else changed."),
     "train": Row("Train", "Train a model on preference pairs."),
+    "resume": Row("Train", "Go on with a run that was interrupted."),
     "test": Row("Ask", "Ask a model."),
     "compare": Row("Ask", "Compare two models side by side, with scores and a verdict."),
     "check": Row("Before training", "Report what is in a data set and what is wrong with it."),
@@ -151,6 +152,9 @@ def _run() -> int:
     try:
         code = _command()
         sys.stdout.flush()  # here, where a disk that is full can still be said
+    except RunFinishedAlready as done:
+        typer.echo(done.message, err=True)
+        return done.exit_code
     except DpoError as error:
         return _show(error)
     except KeyboardInterrupt as stop:

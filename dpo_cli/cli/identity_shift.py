@@ -7,8 +7,8 @@ from dpo_cli.config import IdentityShiftConfig
 SETTINGS = IdentityShiftConfig
 HELP = """Give a model a new name, and check that nothing else changed.
 
-dpo asks the model who it is, replaces the name in its answers, and trains it to prefer the new answers over the old.
-It asks held-out questions before and after, and gives a verdict.
+dpo asks the model who it is, trains it to prefer answers with the new name, asks held-out questions before and after,
+and gives a verdict.
 
 Offline, with the small model that ships with dpo:
 

@@ -7,6 +7,7 @@ A flag arrives as the string that was typed and is validated with everything els
 from __future__ import annotations
 
 import inspect
+import json
 import types
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
@@ -19,6 +20,7 @@ from dpo_cli.cli.surroundings import refuse_unusable_surroundings
 from dpo_cli.cli.usage import unexpected_argument, usage_errors
 from dpo_cli.config import Settings, load_settings, setting_of
 from dpo_cli.config.sources import flag_name
+from dpo_cli.errors import RunFinishedAlready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +100,12 @@ def command_from(cls: type[S], run: Callable[[S, bool], None], name: str, text: 
         as_json = bool(flags.pop("as_json"))
         flags.pop("help_all")
         file = flags.pop("config")
-        run(load_settings(cls, flags, file), as_json)
+        try:
+            run(load_settings(cls, flags, file), as_json)
+        except RunFinishedAlready as done:
+            if as_json:
+                typer.echo(json.dumps({"finished": True, "message": done.message}))
+            raise
 
     parameters = [_parameter(key, field) for key, field in _ordered(cls)]
     parameters += [

@@ -11,9 +11,12 @@ from dpo_cli.config.commands import (
     CompareConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
+    IdentityVerdict,
+    ResumeConfig,
 )
 from dpo_cli.config.files import SETTINGS_BYTES, UnreadableError, parse_toml, read_bounded
 from dpo_cli.config.paths import user_path
+from dpo_cli.config.recipes import Recipe
 from dpo_cli.config.settings import (
     EMBEDDED,
     OF_TOKENIZER,
@@ -42,8 +45,11 @@ __all__ = [
     "DataConfig",
     "GenerationConfig",
     "IdentityShiftConfig",
+    "IdentityVerdict",
     "ModelConfig",
     "OptimizationConfig",
+    "Recipe",
+    "ResumeConfig",
     "Settings",
     "Truncation",
     "TruncationMode",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, StringConstraints, field_validator, model_validator
 
@@ -70,6 +70,31 @@ class IdentityVerdict(Settings):
         0.0, "Verdict: maximum fraction of answers with the name doubled.", "Verdict"
     )
     max_ordinary_drop: Rate = setting(0.02, "Verdict: maximum drop in correct ordinary answers.", "Verdict")
+    max_claims: Rate = setting(
+        0.02, "Verdict: maximum fraction of ordinary answers with the new name.", "Verdict"
+    )
+    max_unlikely: float = setting(
+        1.0,
+        "Verdict: maximum rise of ordinary answers' unlikeliness to the model before, in nats per token.",
+        "Verdict",
+        ge=0,
+    )
+    max_forgotten: float = setting(
+        1.0,
+        "Verdict: maximum rise of the unlikeliness of former ordinary answers, in nats per token.",
+        "Verdict",
+        ge=0,
+    )
+    max_repetition_rise: Rate = setting(
+        0.05, "Verdict: maximum rise of repeated phrases in ordinary answers.", "Verdict"
+    )
+    max_cut_off_rise: Rate = setting(0.05, "Verdict: maximum rise of cut-off ordinary answers.", "Verdict")
+    max_same_answer_rise: Rate = setting(
+        0.1, "Verdict: maximum rise of ordinary answers that other questions get too.", "Verdict"
+    )
+    max_longer: float = setting(
+        1.5, "Verdict: maximum length of ordinary answers, as a multiple of before.", "Verdict", ge=0
+    )
 
 
 class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig):
@@ -94,12 +119,37 @@ class IdentityShiftConfig(IdentityVerdict, GenerationConfig, OptimizationConfig)
         1, "Answers per question; more than one are sampled.", "Identity", ge=1, le=MOST
     )
     temperature: float = setting(0.7, "Sampling temperature.", "Identity", gt=0, le=5)
+    pairs_from: Literal["own", "introductions", "both"] | None = setting(
+        None,
+        "Pairs from the model's own answers with the name replaced, from introductions, or from both; by default own answers where at least half of them say the name.",
+        "Identity",
+    )
+    anchors: int | None = setting(
+        None,
+        "Pairs that keep the name away from ordinary prompts; 0 for none. By default 32 beside own answers, else 96; none where the loss has no sft term.",
+        "Identity",
+        ge=0,
+        le=MOST,
+    )
+    anchor_prompts: Text | None = setting(
+        None,
+        "Ordinary prompts for these pairs (.txt, .jsonl, .toml); {name} in them is the original name.",
+        "Identity",
+    )
     answer_template: Text | None = setting(
-        None, "Rejected answer for a model that never says its name, such as 'I am {name}.'.", "Identity"
+        None,
+        "Rejected answer where the model's own does not say its name, such as 'I am {name}.'; pairs are then made from its own answers.",
+        "Identity",
     )
     keep_template: bool = setting(False, "Keep the old name if the chat template contains it.", "Identity")
     min_pairs: int = setting(
         8, "Stop before training if fewer pairs than this were made.", "Identity", ge=1, le=MOST
+    )
+    until_learnt: bool = setting(
+        False,
+        "Ask dev questions while training: end when the name is learnt, go on while it gets better, keep the best weights. "
+        "On with a shipped recipe, unless epochs or steps are given.",
+        "Optimizer",
     )
     stop_on_collapse: bool = setting(
         True, "Stop the run if the model collapses, and keep the best checkpoint.", "Output"
@@ -237,4 +287,23 @@ class BenchConfig(ModelConfig):
     )
     generate: bool = setting(
         False, "Measure batched generation against one question at a time.", "Measurement", basic=True
+    )
+
+
+class ResumeConfig(Settings):
+    """The settings of `dpo resume`."""
+
+    command: ClassVar[str] = "resume"
+
+    folder: Text = setting(
+        "./dpo_output",
+        "Output folder of the run, or what is left of it beside.",
+        "Output",
+        flag="argument",
+        basic=True,
+    )
+    resume_anyway: bool = setting(
+        False,
+        "Go on although versions or the device have changed, which affect only rounding.",
+        "Output",
     )

@@ -63,6 +63,8 @@ EFFECTS = (
     Effect("assay_margin", "without --format assay", lambda config: config.format == "assay"),
     Effect("assay_partners", "without --format assay", lambda config: config.format == "assay"),
     Effect("num_train_epochs", "beside --max-steps", lambda config: config.max_steps is None, typed=True),
+    Effect("anchor_prompts", "beside --anchors 0", lambda config: config.anchors != 0),
+    Effect("answer_template", "beside --pairs-from introductions", lambda config: config.pairs_from != "introductions"),
     Effect("temperature", "without --samples-per-question above 1, which samples", _has_samples),
 )  # fmt: skip
 

@@ -45,8 +45,12 @@ class UnreadableError(ValueError):
         self.reason, self.line = reason, line
 
 
-def read_settings_file(name: str) -> dict[str, Any]:
+def read_settings_file(name: str, flag: str = "--config") -> dict[str, Any]:
     """The table in a TOML file, or in a YAML file if its name ends so.
+
+    Args:
+        name: Its path.
+        flag: What it was given to.
 
     Raises:
         ConfigError: With the file and what is wrong with it.
@@ -58,7 +62,7 @@ def read_settings_file(name: str) -> dict[str, Any]:
             raise ConfigError(f"{name}, line {problem.line}: is {problem.reason}") from None
         missing = problem.reason == os.strerror(errno.ENOENT)
         what = "no such file" if missing else f"cannot be read ({problem})"
-        raise ConfigError(f"{name}: {what}", hint="Give --config the path of a TOML or YAML file.") from None
+        raise ConfigError(f"{name}: {what}", hint=f"Give {flag} the path of a TOML or YAML file.") from None
     yaml = name.lower().endswith(YAML_ENDINGS)
     try:
         return parse_yaml(text) if yaml else parse_toml(text)

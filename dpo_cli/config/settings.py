@@ -350,6 +350,12 @@ class OptimizationConfig(LengthConfig, ModelConfig):
     use_weighting: bool = setting(False, "WPO: weight pairs by how likely the policy finds them.", "Loss")
     discopop_tau: float = setting(0.05, "Temperature of the discopop loss.", "Loss", gt=0)
 
+    recipe: Text | None = setting(
+        None,
+        "Settings by size of model: 'auto', a file, 'none'.",
+        "Optimizer",
+        basic=True,
+    )
     learning_rate: float = setting(5e-5, "Peak learning rate.", "Optimizer", gt=0, le=1, basic=True)
     num_train_epochs: float = setting(
         1, "Passes over the pairs, or a fraction of one.", "Optimizer", gt=0, le=MOST, basic=True
@@ -416,7 +422,26 @@ class OptimizationConfig(LengthConfig, ModelConfig):
     eval_steps: int | None = setting(
         None, "Steps between evaluations on the held-out pairs.", "Output", ge=1, le=MOST
     )
+    resume: bool = setting(
+        False,
+        "Go on with the interrupted run in the output folder; begin one where there is none.",
+        "Output",
+    )
+    resume_anyway: bool = setting(
+        False, "With --resume: accept changes that affect only speed, output or rounding.", "Output"
+    )
+    save_minutes: float = setting(
+        10, "Minutes between checkpoints; 0 for none by time.", "Output", ge=0, le=MOST
+    )
+    signal_grace: float = setting(
+        0, "Seconds to go on training after SIGTERM before saving and stopping.", "Output", ge=0, le=MOST
+    )
     save_steps: int | None = setting(None, "Steps between checkpoints.", "Output", ge=1, le=MOST)
+    save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = setting(
+        "auto",
+        "Precision of the weights written; auto keeps that of the model, and fp32 for adapters.",
+        "Output",
+    )
     save_total_limit: int = setting(2, "Number of checkpoints to keep.", "Output", ge=1, le=MOST)
     stop_on_collapse: bool = setting(
         False, "Stop the run if the model collapses, and keep the best checkpoint.", "Output"
@@ -477,9 +502,9 @@ PRESET_SETTINGS = frozenset(
     name
     for name, field in OptimizationConfig.model_fields.items()
     if setting_of(field)["panel"] in {"Loss", "Optimizer", "LoRA"} or name in LengthConfig.model_fields
-) - {"optim"}
+) - {"optim", "recipe"}
 """What the preset of a model may set: how it is trained, and nothing else.
 
 A preset comes with the model, from whoever made it. What is read, written, run or sent is the user's to say. `optim`
-is left out because the name of an optimizer may stand for code of another package.
+is left out because the name of an optimizer may stand for code of another package, `recipe` because it names a file.
 """

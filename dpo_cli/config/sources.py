@@ -69,13 +69,19 @@ def load_settings(
     return _validate(cls, merged, source, problems, {"recorded": recorded, "file": of_file})
 
 
-def settings_from(cls: type[S], keywords: Mapping[str, Any]) -> S:
+def settings_from(cls: type[S], keywords: Mapping[str, Any], origin: str = "") -> S:
     """Build settings from keywords of Python.
+
+    Args:
+        cls: The settings.
+        keywords: Field name to value.
+        origin: Where they come from, if that is a file.
 
     Raises:
         ConfigError: One line for each mistake, with its keyword.
     """
-    return _validate(cls, dict(keywords), {key: key for key in keywords}, {})
+    where = f"{origin}: " if origin else ""
+    return _validate(cls, dict(keywords), {key: f"{where}{key}" for key in keywords}, {})
 
 
 def apply_preset(config: S, preset: Mapping[str, Any], origin: str) -> tuple[S, dict[str, Any]]:
@@ -113,7 +119,8 @@ def to_toml(config: Settings, comment: str) -> str:
     for line in comment.splitlines():
         document.add(tomlkit.comment(line))
     values = config.model_dump(mode="python", exclude_none=True)
-    values.pop("overwrite", None)  # permission to replace a folder is given anew each time
+    for once in ("overwrite", "resume", "resume_anyway"):  # said anew each time
+        values.pop(once, None)
     for key, value in sorted(values.items(), key=lambda item: isinstance(item[1], dict)):
         if value != {}:
             document.add(key, list(value) if isinstance(value, tuple) else value)

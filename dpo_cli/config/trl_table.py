@@ -26,7 +26,7 @@ _SOURCES = (
     ("transformers", "training_args.py", "TrainingArguments"),
 )
 
-_NOT_RESUMED = "dpo starts every run from the beginning"
+_NOT_RESUMED = "a run is gone on with by --resume"
 _BY_SCRIPTS = "only the example scripts of transformers read it"
 _NOT_SENT = "dpo sends nothing; upload the output folder with `hf upload`"
 _WITHOUT_EFFECT = {

@@ -28,6 +28,8 @@ from dpo_cli.engine.vocabulary_tiles import HeadSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from dpo_cli.engine.accumulation import Accumulation
+
 KEYWORDS = {"input_ids", "attention_mask", "use_cache", "output_router_logits"}
 """What a batch may carry; peft passes more names than that, with nothing behind them."""
 
@@ -69,7 +71,10 @@ class PackedForward:
         counts: Where requests are counted.
         off: Why every request goes to TRL's forward; None while the engine answers.
         length_scaled: Whether positions depend on the length of the batch.
+        accumulation: The micro-batches of a step, where they are scored together.
     """
+
+    accumulation: Accumulation | None = None
 
     def __init__(self, model: Any, outputs: frozenset[str], autocast: Any, counts: ForwardCounts) -> None:
         self.model, self.before, self.counts = model, model.forward, counts
@@ -95,7 +100,7 @@ class PackedForward:
                 reason = engine.off = engine.compare_once(model, kwargs, labels)
             if reason is None:
                 engine.counts.packed += 1
-                return engine.score(model, labels=labels, **kwargs)
+                return engine.score_accumulated(model, labels) or engine.score(model, labels=labels, **kwargs)
             engine.counts.hand_over(reason, for_good=engine.off is not None)
             return before(*args, fused_lm_head=True, labels=labels, **kwargs)
 
@@ -168,6 +173,19 @@ class PackedForward:
             lambda: self.score(model, **batch).log_probs,
             self._autocast,
         )
+
+    def score_accumulated(self, model: Any, labels: torch.Tensor) -> Any | None:
+        """Scores of a micro-batch that is trained on together with others; None where it is alone."""
+        if self.accumulation is None or self.length_scaled or not torch.is_grad_enabled():
+            return None
+
+        def score(batch: dict[str, torch.Tensor]) -> Any | None:
+            given = {name: tensor for name, tensor in batch.items() if name != "labels"}
+            if self.reason_against((), given, batch["labels"]) is not None:
+                return None
+            return self.score(model, **batch)
+
+        return self.accumulation.scores(labels, score)
 
     def score(
         self,

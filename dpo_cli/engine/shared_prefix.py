@@ -30,6 +30,7 @@ from datasets import Dataset
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import use_adapter
 
+from dpo_cli.engine.accumulation import accumulate_together
 from dpo_cli.engine.packed_forward import ForwardCounts, PackedForward, is_installed
 from dpo_cli.engine.packing import IGNORED_LABEL
 from dpo_cli.engine.trial import Route, reason_by_trial
@@ -76,6 +77,8 @@ def install_shared_prefix(trainer: DPOTrainer, counts: ForwardCounts | None = No
     if reason is not None:
         for engine in reversed(installed):
             engine.remove()
+    else:
+        installed[0].accumulation = accumulate_together(trainer)
     return reason
 
 

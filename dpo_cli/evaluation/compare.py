@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import GenerationConfig, Truncation
 from dpo_cli.errors import DataError
-from dpo_cli.evaluation.divergence import Continuation, Distributions, distributions, divergence
+from dpo_cli.evaluation.damage import form_rows, likelihood_rows, unlikeliness
+from dpo_cli.evaluation.divergence import Continuation, Distributions, Reading, distributions, read_again
 from dpo_cli.evaluation.implicit_rewards import (
     PairLogProbs,
     PairTokens,
@@ -68,6 +69,9 @@ class Examination:
         divergence: How far it is from the model examined before it; empty for the first one, and for one that
             reads other tokens.
         vocabulary: Token to id of its tokenizer.
+        said: Its prompts and answers as tokens.
+        forgotten: Place of a question to how unlikely the answer of the model before is to it, in nats per token.
+        unlikely: Place of a question to how unlikely its answer is to the model before, see `damage.read_back`.
     """
 
     model: str
@@ -78,6 +82,9 @@ class Examination:
     pair_log_probs: tuple[PairLogProbs, ...] = field(default=(), repr=False)
     divergence: tuple[Score, ...] = ()
     vocabulary: Mapping[str, int] = field(default_factory=dict, repr=False)
+    said: tuple[Continuation, ...] = field(default=(), repr=False)
+    forgotten: Mapping[int, float] = field(default_factory=dict, repr=False)
+    unlikely: Mapping[int, float] = field(default_factory=dict, repr=False)
 
     def is_read_by(self, vocabulary: Mapping[str, int]) -> bool:
         """Whether another tokenizer's ids mean what this one's mean; it may have more of them."""
@@ -132,6 +139,7 @@ class Comparison:
                 {
                     "question": old.question.text,
                     "group": old.question.group,
+                    **_asked_with(old.question),
                     "before": {"answer": old.answer},
                     "after": {"answer": new.answer},
                 }
@@ -140,6 +148,11 @@ class Comparison:
             "scores": scores_json(self.scores),
             "verdict": self.verdict.to_json() if self.verdict else None,
         }
+
+
+def _asked_with(question: Question) -> dict[str, str]:
+    """The system prompt of a question that has its own."""
+    return {} if question.system_prompt is None else {"system_prompt": question.system_prompt}
 
 
 def answer_questions(
@@ -204,7 +217,7 @@ def examine(
     model, tokenizer = loaded
     settings = settings or AskSettings()
 
-    answers, own = _ask(model, tokenizer, questions, settings, on_progress)
+    answers, said = _ask(model, tokenizer, questions, settings, on_progress)
     vocabulary = tokenizer.get_vocab()
     same = before if before is not None and before.is_read_by(vocabulary) else None
     # Both models read the same tokens, or a renamed chat template would pass for a change of the model.
@@ -215,15 +228,20 @@ def examine(
     )
     size = settings.batch_size
     first = settings.divergence and before is None
+    reading = read_again(model, same.own, batch_size=size) if same is not None else Reading()
     return Examination(
         model=name,
         answers=tuple(answers),
-        own=tuple(distributions(model, own, batch_size=size)) if first else (),
+        own=tuple(distributions(model, said, batch_size=size)) if first else (),
         pair_tokens=tokens,
         pairs_left_out=left_out,
         pair_log_probs=tuple(pair_log_probs(model, tokens, batch_size=size)),
-        divergence=tuple(divergence(model, same.own, batch_size=size)) if same is not None else (),
+        divergence=reading.divergence,
         vocabulary=vocabulary,
+        said=tuple(said),
+        forgotten=unlikeliness([one.continuation for one in same.own], reading.said)
+        if same is not None
+        else {},
     )
 
 
@@ -258,6 +276,8 @@ def compare_examinations(
         thresholds: Of the verdict; see `verdict.CHECKS`.
     """
     rows = score_answers(before.answers, after.answers, names)
+    if names is not None:  # only of a model that is renamed is it said that nothing else changes
+        rows += [*form_rows(before.answers, after.answers), *likelihood_rows(before, after)]
     rows += [lone_row(score) for score in after.divergence]
     old, new, left_out = _scored_by_both(before, after)
     rows += reward_rows(old, new, beta)
@@ -310,12 +330,12 @@ def _ask(
 ) -> tuple[list[Answer], list[Continuation]]:
     from dpo_cli.models.generate import accepted_system_prompt, conversation, generate
 
-    system_prompt = accepted_system_prompt(tokenizer, settings.system_prompt)
-
+    usual = accepted_system_prompt(tokenizer, settings.system_prompt)
+    prompts = [usual if one.system_prompt is None else one.system_prompt for one in questions]
     found = generate(
         model,
         tokenizer,
-        [conversation(question.text, system_prompt) for question in questions],
+        [conversation(one.text, prompt) for one, prompt in zip(questions, prompts, strict=True)],
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
         on_progress=on_progress,
@@ -325,7 +345,7 @@ def _ask(
         for question, one in zip(questions, found, strict=True)
     ]
     return answers, [
-        Continuation(one.prompt_ids, one.token_ids, question.group)
-        for question, one in zip(questions, found, strict=True)
+        Continuation(one.prompt_ids, one.token_ids, question.group, row)
+        for row, (question, one) in enumerate(zip(questions, found, strict=True))
         if one.token_ids
     ]

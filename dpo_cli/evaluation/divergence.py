@@ -38,11 +38,12 @@ _TOKENS_AT_ONCE = 2048  # in one forward pass: 1.2 GB of float32 logits for a vo
 
 @dataclass(frozen=True)
 class Continuation:
-    """Token ids of a prompt and of what followed it; `group` is the group of the question it answers."""
+    """Token ids of a prompt and of what followed it; `group` is that of the question it answers, `row` its place."""
 
     prompt: Sequence[int]
     tokens: Sequence[int]
     group: str = ""
+    row: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,28 @@ class Distributions:
         tokens: Likeliest tokens, int32 [positions, top].
         log_probs: Their log-probabilities in nats, float32 [positions, top].
         vocabulary: Tokens the model knows.
+        said: Log-probability of the answer itself in nats.
     """
 
     continuation: Continuation
     tokens: NDArray[np.int32]
     log_probs: NDArray[np.float32]
     vocabulary: int
+    said: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the model after makes of the answers of the model before.
+
+    Attributes:
+        divergence: The scores that `divergence` gives.
+        said: Log-probability of each answer in nats, in the order they were given; empty where the two models do not
+            share a vocabulary.
+    """
+
+    divergence: tuple[Score, ...] = ()
+    said: tuple[float, ...] = ()
 
 
 def distributions(
@@ -72,6 +89,8 @@ def distributions(
         continuations: Prompts and answers; every answer has at least one token.
         batch_size: Sequences in one forward pass at most.
     """
+    from dpo_cli.models.precision import fast_weights
+
     found: dict[int, Distributions] = {}
 
     def keep(place: int, log_probs: torch.Tensor) -> None:
@@ -81,16 +100,23 @@ def distributions(
             top.indices.int().cpu().numpy(),
             top.values.cpu().numpy(),
             log_probs.shape[-1],
+            _said(log_probs, continuations[place].tokens),
         )
 
-    _walk(model, continuations, batch_size, keep)
+    with fast_weights(model):
+        _walk(model, continuations, batch_size, keep)
     return [found[place] for place in range(len(continuations))]
 
 
 def divergence(
     model: PreTrainedModel, before: Sequence[Distributions], *, batch_size: int = 32
 ) -> list[Score]:
-    """Mean KL(before || after) in nats per token on the answers of the model before.
+    """Mean KL(before || after) in nats per token, see `read_again`."""
+    return list(read_again(model, before, batch_size=batch_size).divergence)
+
+
+def read_again(model: PreTrainedModel, before: Sequence[Distributions], *, batch_size: int = 32) -> Reading:
+    """Mean KL(before || after) in nats per token on the answers of the model before, and how likely those are.
 
     Args:
         model: The model after.
@@ -99,13 +125,16 @@ def divergence(
             compared with itself repeats the same sums and gives 0.
 
     Returns:
-        The score over all questions, and where identity questions are among others, the score over the
-        others; each with an interval over questions. Nothing where there is no answer, or the two models
-        do not share a vocabulary.
+        The divergence over all questions, and where identity questions are among others, over the others; each
+        with an interval over questions. Nothing where there is no answer, or the two models do not share a
+        vocabulary.
     """
     import torch
 
+    from dpo_cli.models.precision import fast_weights
+
     sums: dict[int, float] = {}
+    said: dict[int, float] = {}
     sizes: set[int] = set()
 
     def compare(place: int, log_probs: torch.Tensor) -> None:
@@ -115,19 +144,22 @@ def divergence(
         tokens = torch.from_numpy(before[place].tokens).long().to(log_probs.device)
         q = log_probs.gather(-1, tokens).double().cpu().numpy()
         sums[place] = float(coarse_kl(before[place].log_probs.astype("float64"), q).sum())
+        said[place] = _said(log_probs, before[place].continuation.tokens)
 
-    _walk(model, [one.continuation for one in before], batch_size, compare)
+    with fast_weights(model):
+        _walk(model, [one.continuation for one in before], batch_size, compare)
     if not before or sizes != {one.vocabulary for one in before}:
-        return []
+        return Reading()
     everything = list(range(len(before)))
     other = [place for place in everything if before[place].continuation.group != IDENTITY]
     parts = [("divergence", "Divergence from before", everything)]
     if other and len(other) < len(everything):
         parts.append(("divergence_other", "Divergence from before, other questions", other))
-    return [
+    scores = tuple(
         _score(name, label, [(sums[place], len(before[place].continuation.tokens)) for place in places])
         for name, label, places in parts
-    ]
+    )
+    return Reading(scores, tuple(said[place] for place in everything))
 
 
 def _score(name: str, label: str, measured: Sequence[tuple[float, int]]) -> Score:
@@ -164,16 +196,21 @@ def token_log_probs(
     model: PreTrainedModel, continuations: Sequence[Continuation], *, batch_size: int = 32
 ) -> list[float]:
     """Sum of log-probabilities of each continuation's tokens given its prompt, in nats; 0 where there are none."""
-    import torch
-
     found: dict[int, float] = {}
 
     def add(place: int, log_probs: torch.Tensor) -> None:
-        tokens = torch.tensor(list(continuations[place].tokens), device=log_probs.device)
-        found[place] = float(log_probs.gather(-1, tokens[:, None]).double().sum())
+        found[place] = _said(log_probs, continuations[place].tokens)
 
     _walk(model, continuations, batch_size, add)
     return [found.get(place, 0.0) for place in range(len(continuations))]
+
+
+def _said(log_probs: torch.Tensor, tokens: Sequence[int]) -> float:
+    """Log-probability of tokens in nats, from the distributions at their positions."""
+    import torch
+
+    ids = torch.tensor(list(tokens), device=log_probs.device)
+    return float(log_probs.gather(-1, ids[:, None]).double().sum())
 
 
 def _walk(

@@ -7,29 +7,27 @@ numbers follow the score of each model, with n and interval, and the paired diff
 from __future__ import annotations
 
 import math
-import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from dpo_cli.evaluation.intervals import Interval, difference_interval, mean_interval
 from dpo_cli.rates import rate_interval
+from dpo_cli.text.grading import grade
 from dpo_cli.text.names import contains_name, doubled, leaks
 from dpo_cli.text.words import repetition, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from dpo_cli.text.questions import Question
+    from dpo_cli.text.questions import AskedWith, Question
 
 IDENTITY = "identity"
 """Group of questions about who the model is."""
 THIRD_PARTY = "third-party"
 """Group of questions about models and makers as facts, where the old name is the right word."""
 
-_QUOTES = "\"'`*_ \u201c\u201d\u2018\u2019"
-
 Better = Literal["higher", "lower", "none"]
-Unit = Literal["rate", "words", "nats/token", "nats"]
+Unit = Literal["rate", "words", "nats/token", "nats", "times"]
 
 
 @dataclass(frozen=True)
@@ -119,10 +117,16 @@ class Measure:
     of: Callable[[Answer, Rename | None], float | None]
 
 
-def _new_name(answer: Answer, names: Rename | None) -> float | None:
-    if names is None or answer.question.group != IDENTITY:
-        return None
-    return float(contains_name(answer.answer, names.new))
+def _new_name(kind: AskedWith) -> Callable[[Answer, Rename | None], float | None]:
+    """Whether an answer under this kind of system prompt says the new name."""
+
+    def of(answer: Answer, names: Rename | None) -> float | None:
+        asked = answer.question
+        if names is None or asked.group != IDENTITY or asked.asked_with != kind:
+            return None
+        return float(contains_name(answer.answer, names.new))
+
+    return of
 
 
 def _leak(answer: Answer, names: Rename | None) -> float | None:
@@ -150,28 +154,26 @@ def _right(answer: Answer, names: Rename | None) -> float | None:
     del names
     if answer.question.group in (IDENTITY, THIRD_PARTY) or not answer.question.answers:
         return None
-    return float(is_right(answer.answer, answer.question.answers))
+    return float(is_right(answer))
 
 
 def _third_party(answer: Answer, names: Rename | None) -> float | None:
     del names
     if answer.question.group != THIRD_PARTY or not answer.question.answers:
         return None
-    return float(is_right(answer.answer, answer.question.answers))
+    return float(is_right(answer))
 
 
-def is_right(answer: str, accepted: Sequence[str]) -> bool:
-    """Whether the whole answer is one of the accepted ones, but for case, spacing and closing punctuation."""
-    return _plain(answer) in {_plain(one) for one in accepted}
-
-
-def _plain(text: str) -> str:
-    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return text.strip(_QUOTES).rstrip(".!?。 ").strip(_QUOTES)
+def is_right(answer: Answer) -> bool:
+    """Whether the answer gives one of those expected, see `dpo_cli.text.grading`."""
+    return grade(answer.answer, answer.question.text, answer.question.answers).right
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("new_name", "Says the new name", "higher", "rate", _new_name),
+    Measure("new_name", "Says the new name", "higher", "rate", _new_name("default")),
+    Measure("new_name_none", "... without system prompt", "higher", "rate", _new_name("none")),
+    Measure("new_name_renamed", "... with the template's own", "higher", "rate", _new_name("renamed")),
+    Measure("new_name_other", "... with other system prompts", "higher", "rate", _new_name("other")),
     Measure("old_name", "Leaks the old name", "lower", "rate", _leak),
     Measure("doubled_name", "Doubles the new name", "lower", "rate", _doubled),
     Measure("claims", "Claims the name on other questions", "lower", "rate", _claims),

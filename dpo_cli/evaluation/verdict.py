@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dpo_cli.evaluation.intervals import Interval
-    from dpo_cli.evaluation.scores import Score, ScoreRow
+    from dpo_cli.evaluation.scores import Score, ScoreRow, Unit
 
 _ROUNDING = 1e-9  # 0.90 - 0.88 is not above 0.02
 
@@ -27,23 +27,50 @@ class Check:
         label: In words.
         setting: The setting that holds its threshold.
         score: Row of the scorecard that is looked at.
-        side: The score of the model after, or by how much it fell from before.
+        side: The score of the model after, or by how much it fell or rose from before.
         limit: Whether the threshold is the least or the most allowed.
+        or_else: Another row that is looked at if its score is the worse one.
     """
 
     name: str
     label: str
     setting: str
     score: str
-    side: Literal["after", "drop"]
+    side: Literal["after", "drop", "rise"]
     limit: Literal["least", "most"]
+    or_else: str = ""
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("new_name", "Says the new name", "min_new_name", "new_name", "after", "least"),
+    Check("new_name", "Says the new name", "min_new_name", "new_name", "after", "least", "new_name_none"),
     Check("old_name", "Leaks the old name", "max_old_name", "old_name", "after", "most"),
     Check("doubled_name", "Doubles the new name", "max_doubled_name", "doubled_name", "after", "most"),
+    Check("claims", "Claims the name on other questions", "max_claims", "claims", "after", "most"),
     Check("ordinary_drop", "Fall of expected answers right", "max_ordinary_drop", "right", "drop", "most"),
+    Check(
+        "unlikely", "Rise of answers unlikely to the model before", "max_unlikely", "unlikely", "rise", "most"
+    ),
+    Check(
+        "forgotten",
+        "Rise of former answers unlikely to the model",
+        "max_forgotten",
+        "forgotten",
+        "rise",
+        "most",
+    ),
+    Check(
+        "repetition", "Rise of repeated phrases", "max_repetition_rise", "repetition_other", "rise", "most"
+    ),
+    Check("cut_off", "Rise of cut-off answers", "max_cut_off_rise", "cut_off_other", "rise", "most"),
+    Check(
+        "same_answer",
+        "Rise of one answer to several questions",
+        "max_same_answer_rise",
+        "same_answer",
+        "rise",
+        "most",
+    ),
+    Check("longer", "Length, as a multiple of before", "max_longer", "longer", "after", "most"),
     Check(
         "reward_accuracy",
         "Reward accuracy on held-out pairs",
@@ -71,6 +98,7 @@ class CheckOutcome:
     interval: Interval | None
     threshold: float
     passed: bool
+    unit: Unit = "rate"
 
     def to_json(self) -> dict[str, Any]:
         """As in `--json`."""
@@ -131,9 +159,14 @@ def judge(rows: Sequence[ScoreRow], thresholds: Mapping[str, float] = DEFAULT_TH
         result
         for check in CHECKS
         if check.setting in thresholds and check.score in scores
-        if (result := _result(check, scores[check.score], thresholds[check.setting])) is not None
+        if (result := _result(check, _worse(check, scores), thresholds[check.setting])) is not None
     ]
     return Verdict(tuple(results)) if results else None
+
+
+def _worse(check: Check, scores: Mapping[str, ScoreRow]) -> ScoreRow:
+    rows = [scores[name] for name in (check.score, check.or_else) if name in scores]
+    return (min if check.limit == "least" else max)(rows, key=lambda row: row.after.value)
 
 
 def _result(check: Check, row: ScoreRow, threshold: float) -> CheckOutcome | None:
@@ -145,4 +178,4 @@ def _result(check: Check, row: ScoreRow, threshold: float) -> CheckOutcome | Non
         value, interval = 0.0 - value, (0.0 - interval[1], 0.0 - interval[0]) if interval else None
     # Written so that a value that is no number fails.
     passed = value >= threshold - _ROUNDING if check.limit == "least" else value <= threshold + _ROUNDING
-    return CheckOutcome(check, value, interval, threshold, passed)
+    return CheckOutcome(check, value, interval, threshold, passed, score.unit)

@@ -13,6 +13,7 @@ from dpo_cli.config import (
     DataConfig,
     DPOTrainingConfig,
     IdentityShiftConfig,
+    IdentityVerdict,
     Truncation,
     load_settings,
     user_path,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 LAST_RUN = "./dpo_output"
 """Where `train` and `identity-shift` write unless told otherwise."""
+
+OF_A_RENAME = tuple(name for name in IdentityVerdict.model_fields if name != "max_ordinary_drop")
+"""Thresholds for figures that are measured of a model with a new name only."""
 
 FIRST_QUESTIONS = 6
 """Questions that `dpo test` asks when none is given."""
@@ -94,7 +98,7 @@ def ask(config: AskConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer
         from dpo_cli.models.loading import load_located
 
         loaded = load_located(located, **_loading(config, recorded_run(name)), on_event=on_event)
-    note_system_prompt(loaded[1], config, on_event)
+    note_system_prompt(loaded, config, on_event)
     with stages.stage("asking"):
         answers = answer_questions(*loaded, questions, ask_settings(config), on_progress=stages.progress)
     note_cut_thinking(answers, on_event)
@@ -154,7 +158,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
         located = old_model if name == before else new_model
         how = _loading(config, run) | (_template_before(config, run, new_model) if name == before else {})
         loaded = load_located(located, **how, on_event=on_event)
-        note_system_prompt(loaded[1], config, on_event)
+        note_system_prompt(loaded, config, on_event)
         return loaded
 
     with stages.stage("comparing"), out_of_memory_in_words(LESS_TO_ASK):
@@ -224,7 +228,8 @@ def run_comparison(
         ModelError: A model cannot be loaded, or has no chat template.
         DataError: Pairs are given, and none has anything to score.
     """
-    from dpo_cli.evaluation.compare import compare_examinations, examine
+    from dpo_cli.evaluation.compare import AskSettings, compare_examinations, examine
+    from dpo_cli.evaluation.damage import read_back
 
     def examined(name: str, first: Examination | None) -> Examination:
         return examine(
@@ -241,6 +246,9 @@ def run_comparison(
     _release_memory()
     second = examined(after, first)
     _release_memory()
+    if judging.get("names") is not None:
+        second = read_back(load(before)[0], first, second, batch_size=(settings or AskSettings()).batch_size)
+        _release_memory()
     return compare_examinations(first, second, **judging)
 
 
@@ -298,7 +306,7 @@ def _everything_counts(config: CompareConfig, *, names: bool, pairs: bool) -> No
     """Refuse what is said of names or of pairs where there are none."""
     without = {
         "held-out pairs, see --pairs": () if pairs else ("beta", "max_length"),
-        "the names, see --new-name": () if names else ("min_new_name", "max_old_name", "max_doubled_name"),
+        "the names, see --new-name": () if names else OF_A_RENAME,
     }
     told = [
         f"{flag_name(name)}: has no effect without {what}"

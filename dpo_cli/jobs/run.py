@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dpo_cli.characters import escaped_json
-from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, apply_preset, user_path
+from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, Recipe, user_path
 from dpo_cli.errors import DpoError, OutputError, first_line
 from dpo_cli.events import Noted, OnEvent
 from dpo_cli.jobs.stages import Stages
-from dpo_cli.models.locate import LocatedModel, locate_policy, model_folders, read_preset
-from dpo_cli.models.positions import length_within_positions
+from dpo_cli.models.locate import LocatedModel, locate_policy, model_folders
 from dpo_cli.redaction import redact
 from dpo_cli.run_folder import OutputFolder, disk_in_words, history_text, write_file
+from dpo_cli.training.filled import fill, recipe_file
 from dpo_cli.training.preflight import preflight
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dpo_cli.evaluation.scores import Rename
     from dpo_cli.models.generate import Message
     from dpo_cli.text.questions import Question
+    from dpo_cli.training.learning import DevQuestions
     from dpo_cli.training.loop import Training, TrainingResult
 
     Policy = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -43,8 +44,9 @@ class Run(Generic[C]):
     """A training job, prepared.
 
     Attributes:
-        config: The settings, the preset's included.
+        config: The settings, the preset's and the recipe's included.
         preset: Those of them that came from the model's preset.
+        recipe: Those that came from a recipe; None without one.
         located: The model.
         folder: The output folder; the job's work is done inside of it, as a context manager.
         stages: Times what is done.
@@ -53,6 +55,7 @@ class Run(Generic[C]):
 
     config: C
     preset: dict[str, Any]
+    recipe: Recipe | None
     located: LocatedModel
     folder: OutputFolder
     stages: Stages
@@ -72,6 +75,7 @@ class Run(Generic[C]):
         *,
         eval_pairs: Dataset | None = None,
         probe: list[Message] | None = None,
+        dev: DevQuestions | None = None,
     ) -> tuple[Training, TrainingResult]:
         """Train a loaded policy.
 
@@ -88,10 +92,11 @@ class Run(Generic[C]):
                 pairs,
                 eval_pairs=eval_pairs,
                 probe=None if probe is None else Probe(probe, self.config.max_new_tokens),
+                dev=dev,
                 preset=self.preset,
                 on_event=self.stages.on_event,
             )
-            return training, training.run(self.folder.staging)
+            return training, training.run(self.folder.staging, self.folder.checkpoint)
 
     def save(
         self,
@@ -105,10 +110,17 @@ class Run(Generic[C]):
         Raises:
             TrainingError: If the disk refuses the model, or its weights are no numbers.
         """
-        with self.stages.stage("saving the model"):
+        with training.stop, self.stages.stage("saving the model"):
             training.save(self.folder.staging, tokenizer)
             self.folder.mark_trained()
+            if training.saves:
+                self.attempt("what is needed to go on", lambda: self._keep(training, result))
             self.write("metrics.jsonl", lambda: history_text(result.history))
+            training.stop.obey()
+
+    def _keep(self, training: Training, result: TrainingResult) -> None:
+        training.keep(self.folder.staging, result)
+        self.folder.drop_checkpoints()
 
     def judge(
         self,
@@ -136,6 +148,8 @@ class Run(Generic[C]):
         policy, name = (training.model, training.tokenizer), str(self.folder.path)
         with self.stages.stage(stage):
             after = self.attempt(stage, lambda: examine(policy, questions, name=name, before=before, **how))
+            if after is not None and names is not None:
+                after = self.attempt(stage, lambda: self._read_back(before, after)) or after
         if after is None:
             return None, None
         thresholds = thresholds_of(self.config)
@@ -145,6 +159,20 @@ class Run(Generic[C]):
                 before, after, names=names, beta=self.config.beta, thresholds=thresholds
             ),
         )
+
+    def _read_back(self, before: Examination, after: Examination) -> Examination:
+        """Load the model before once more, which training has changed, and let it read the new answers."""
+        from dpo_cli.evaluation.damage import read_back
+        from dpo_cli.models.loading import load_model
+
+        config = self.config
+        model = load_model(
+            self.located,
+            dtype=config.dtype,
+            device=config.device,
+            trust_remote_code=config.trust_remote_code,
+        )
+        return read_back(model, before, after, batch_size=config.generation_batch_size)
 
     def report(self, comparison: Comparison | None, write_report: Callable[[Path], None] | None) -> None:
         """Write the comparison, and what is made to be read by people, if there is somebody who makes it."""
@@ -207,20 +235,21 @@ def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iter
     """
     preflight(config, evaluate=evaluates(config))
     located = locate_policy(config)
-    preset, origin = read_preset(located, job, lora=config.lora_rank is not None)
-    given = "max_length" in config.model_fields_set
-    config, used = apply_preset(config, preset, origin)
-    longest = length_within_positions(config.max_length, located, given=given, on_event=on_event)
-    config = config.model_copy(update={"max_length": longest})
+    filled = fill(config, located, job, on_event)
+    config = filled.config
+    read = [*reads(config), recipe_file(config)]
     folder = OutputFolder(
         config.output_dir,
         config,
         overwrite=config.overwrite,
         inputs=model_folders(located),
-        data=[path for name in reads(config) if name and (path := user_path(name, OutputError)).exists()],
+        data=[path for name in read if name and (path := user_path(name, OutputError)).exists()],
+        go_on=config.resume,
+        anyway=config.resume_anyway,
+        notes={"preset": filled.names},
         notice=lambda text: on_event(Noted(text)),
     )
-    return Run(config, used, located, folder, Stages(on_event))
+    return Run(config, filled.preset, filled.recipe, located, folder, Stages(on_event))
 
 
 def json_lines(records: Iterable[Any]) -> str:

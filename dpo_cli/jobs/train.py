@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from dpo_cli.config import Recipe
     from dpo_cli.data.load import LoadedPairs, OpenPairs
     from dpo_cli.evaluation.compare import Comparison, Examination
     from dpo_cli.models.locate import LocatedModel
@@ -42,6 +43,7 @@ class TrainResult:
     Attributes:
         config: The settings as they were used.
         preset: Those of them that came from the model's preset.
+        recipe: Those that came from a recipe; None without one.
         data: The pairs and where every row went.
         training: What the training loop gave.
         comparison: Before and after on held-out pairs; None when there are none.
@@ -58,6 +60,7 @@ class TrainResult:
     seconds: dict[str, float]
     output_dir: Path
     problems: Sequence[str] = ()
+    recipe: Recipe | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document that `dpo train --json` prints."""
@@ -68,6 +71,7 @@ class TrainResult:
             "train": self.training.to_json(),
             "data": self.data.to_json(),
             "preset": self.preset,
+            "recipe": None if self.recipe is None else asdict(self.recipe),
             "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
             "problems": list(self.problems),
         }
@@ -125,7 +129,7 @@ def train(
                 hint="Give --eval-dataset or --eval-fraction.",
             )
         policy = run.load_policy(data.train)
-        system_prompt = note_system_prompt(policy[1], config, on_event) if heldout else ""
+        system_prompt = note_system_prompt(policy, config, on_event) if heldout else ""
         questions = questions_with_room(
             policy, questions_from(heldout, system_prompt), system_prompt, on_event
         )
@@ -149,7 +153,15 @@ def train(
         if before is not None:
             after, comparison = run.judge(before, training, "held-out pairs after", questions, how)
         result = TrainResult(
-            config, run.preset, data, trained, comparison, stages.seconds, run.folder.path, run.problems
+            config,
+            run.preset,
+            data,
+            trained,
+            comparison,
+            stages.seconds,
+            run.folder.path,
+            run.problems,
+            run.recipe,
         )
         with stages.stage("writing"):
             if rewards_file is not None and before is not None and after is not None:

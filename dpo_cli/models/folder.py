@@ -7,6 +7,7 @@ configuration may ask for a billion layers.
 from __future__ import annotations
 
 import json
+import math
 import re
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 READ: Final = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py", "preset.toml"]
 """What is read, and fetched, of a model: no pickled weights."""
+_LARGEST: Final = {".json": 2**28, ".jinja": 2**20}
+"""Bytes of a file that is read whole, by ending; published tokenizers have up to 40 MB, templates 40 KB."""
 _LONGEST_CONFIG: Final = 2**22
 _LONGEST_POINTER: Final = 1024
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
@@ -100,10 +103,10 @@ def _check_sizes(name: str, folder: Path, config: dict[str, Any]) -> None:
 
 
 def check_files(name: str, folder: Path) -> None:
-    """Refuse what would hang whoever reads it, and what only stands for a file.
+    """Refuse what would hang whoever reads it or fill the memory, and what only stands for a file.
 
     Raises:
-        ModelError: If a file of the model's is no regular file, or a Git LFS pointer.
+        ModelError: If a file of the model's is no regular file, too large, or a Git LFS pointer.
     """
     for pattern in (*READ, "additional_chat_templates/*"):
         for file in folder.glob(pattern):
@@ -114,7 +117,10 @@ def check_files(name: str, folder: Path) -> None:
                     "a link to nothing" if file.is_symlink() and not file.exists() else "not a regular file"
                 )
                 raise ModelError(f"{name}: {file.name} is {what}")
-            if file.stat().st_size < _LONGEST_POINTER:
+            size, most = file.stat().st_size, _LARGEST.get(file.suffix)
+            if most is not None and size > most:
+                raise ModelError(f"{name}: {file.name} has more than {most // 2**20} MiB")
+            if size < _LONGEST_POINTER:
                 with file.open("rb") as opened:
                     if opened.read(len(_LFS)) == _LFS:
                         raise ModelError(
@@ -234,3 +240,10 @@ def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
             }
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
+
+
+def count_parameters(folder: Path) -> int:
+    """Parameters of a model, from the headers of its weights; tied ones are stored, and counted, once."""
+    files = [*folder.glob("model*.safetensors")] or [*folder.glob("*.safetensors")]
+    shapes = {name: shape for file in files for name, shape in tensor_shapes(file).items()}
+    return sum(math.prod(shape) for shape in shapes.values())

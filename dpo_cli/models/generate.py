@@ -1,9 +1,11 @@
-"""Ask a model: batched, sorted by length, stopping at the end of the turn."""
+"""Ask a model: many conversations at once, each answer up to the end of its turn."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from transformers import GenerationConfig
@@ -11,19 +13,22 @@ from transformers import GenerationConfig
 from dpo_cli.batches import batches_by_length
 from dpo_cli.config import settings
 from dpo_cli.errors import ModelError
+from dpo_cli.models.continuous_batching import answers_as_they_end, reason_against
 from dpo_cli.models.loading import end_of_turn_ids
 from dpo_cli.models.positions import positions_in
+from dpo_cli.models.precision import fast_weights
 from dpo_cli.models.templates import OPENED, Chat, Refusal, render_chats
 from dpo_cli.models.thinking import AnswerReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextIteratorStreamer
 
     from dpo_cli.events import OnProgress
 
 Message = dict[str, str]
+T = TypeVar("T")
 
 DEFAULT_SYSTEM_PROMPT: str = settings.GenerationConfig.model_fields["system_prompt"].default
 
@@ -119,11 +124,11 @@ def generate(
         tokenizer: With a chat template.
         conversations: Messages, the last one the user's.
         max_new_tokens: Longest answer, in tokens; a model that learned its positions answers up to the last one.
-        batch_size: Conversations answered at once; those of like length together, so that little is padding.
+        batch_size: Conversations answered at once; the next one begins where an answer ends.
         temperature: 0 takes the likeliest token; above it tokens are sampled from the tempered distribution. What the
             model's `generation_config.json` recommends beside that (penalties, cut-offs, beams) is not used.
         seed: Seed of the samples; the global generator is left as it was.
-        on_progress: Called with (done, all) after each batch.
+        on_progress: Called with (done, all) as answers end.
 
     Raises:
         ModelError: If the tokenizer has no chat template, or a conversation leaves no position for an answer.
@@ -134,20 +139,20 @@ def generate(
     ends = end_of_turn_ids(model, tokenizer)
     reader = AnswerReader(tokenizer)
     answers: dict[int, Generation] = {}
-    training = model.training
-    model.eval()
-    try:
-        with torch.random.fork_rng(enabled=temperature > 0):
-            if temperature > 0:
-                torch.manual_seed(seed)
-            for chosen, room in _batches([len(prompt) for prompt in prompts], rooms, batch_size):
-                config = _generation_config(ends, _pad_id(tokenizer, ends), room, temperature)
-                for i, ids in zip(chosen, _answer([prompts[i] for i in chosen], model, config), strict=True):
-                    answers[i] = _generation(prompts[i], ids, ends, reader)
-                if on_progress:
-                    on_progress(len(answers), len(prompts))
-    finally:
-        model.train(training)
+    with _evaluating(model), fast_weights(model), torch.no_grad():
+        # One at a time there is nothing to refill.
+        if min(batch_size, len(prompts)) > 1 and reason_against(model) is None:
+            choose = _Sampler(temperature, seed, len(prompts), model.device)
+            found = answers_as_they_end(model, prompts, rooms, ends=ends, places=batch_size, choose=choose)
+        else:
+            config = partial(_generation_config, ends, _pad_id(tokenizer, ends), temperature=temperature)
+            found = _in_whole_batches(model, prompts, rooms, batch_size, config)
+            found = found if temperature == 0 else _seeded(found, seed)
+        for step in found:
+            for place, ids in step:
+                answers[place] = _generation(prompts[place], ids, ends, reader)
+            if on_progress:
+                on_progress(len(answers), len(prompts))
     return [answers[i] for i in range(len(prompts))]
 
 
@@ -173,7 +178,7 @@ def stream(
     ends = end_of_turn_ids(model, tokenizer)
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     room = _room(len(ids), positions_in(model), max_new_tokens)
-    config = _generation_config(ends, _pad_id(tokenizer, ends), room, temperature)
+    config = _generation_config(ends, _pad_id(tokenizer, ends), room, temperature=temperature)
     inputs = torch.tensor([ids], device=model.device)
     if temperature > 0:
         torch.manual_seed(seed)
@@ -201,6 +206,60 @@ def _room(length: int, positions: int | None, wanted: int) -> int:
             hint="Ask something shorter, or another model.",
         )
     return min(wanted, positions - length)
+
+
+class _Sampler:
+    """Picks next tokens: the likeliest ones, or samples.
+
+    Each prompt has a generator of its own: what is sampled for it does not depend on what is answered beside it.
+    """
+
+    def __init__(self, temperature: float, seed: int, prompts: int, device: torch.device) -> None:
+        self.temperature = temperature
+        if temperature > 0:
+            more = torch.randint(2**62, (prompts,), generator=torch.Generator().manual_seed(seed)).tolist()
+            self.generators = [torch.Generator(device).manual_seed(s) for s in [seed, *more[1:]]]
+
+    def __call__(self, logits: torch.Tensor, prompts: Sequence[int]) -> list[int]:
+        """The next token of each row, from logits `[rows, vocabulary]` and the index of each row's prompt."""
+        if self.temperature == 0:
+            likeliest: list[int] = logits.argmax(-1).tolist()
+            return likeliest
+        shares = (logits.float() / self.temperature).softmax(-1)
+        return [
+            int(torch.multinomial(share, 1, generator=self.generators[prompt]))
+            for share, prompt in zip(shares, prompts, strict=True)
+        ]
+
+
+def _in_whole_batches(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    rooms: list[int],
+    batch_size: int,
+    configure: Callable[[int], GenerationConfig],
+) -> Iterator[list[tuple[int, list[int]]]]:
+    """Answers by transformers' `generate`, batch by batch: those of like length together, so that little is padding."""
+    for chosen, room in _batches([len(prompt) for prompt in prompts], rooms, batch_size):
+        new = _answer([prompts[i] for i in chosen], model, configure(room))
+        yield list(zip(chosen, new, strict=True))
+
+
+def _seeded(found: Iterator[T], seed: int) -> Iterator[T]:
+    """Go through `found` with the global generator at a seed, and leave it as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield from found
+
+
+@contextlib.contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _batches(
@@ -261,7 +320,7 @@ def _generation(prompt: list[int], new: list[int], ends: list[int], reader: Answ
 
 
 def _generation_config(
-    ends: list[int], pad: int, max_new_tokens: int, temperature: float
+    ends: list[int], pad: int, max_new_tokens: int, *, temperature: float
 ) -> GenerationConfig:
     # transformers' own default keeps the 50 likeliest tokens only.
     sampling = (

@@ -37,8 +37,8 @@ def show_answers(
 
 
 def right_or_wrong(answer: Answer) -> bool | None:
-    """Whether the answer is one of those expected; None where none is."""
-    return is_right(answer.answer, answer.question.answers) if answer.question.answers else None
+    """Whether the answer gives one of those expected; None where none is."""
+    return is_right(answer) if answer.question.answers else None
 
 
 def notes(answer: Answer) -> list[str]:

@@ -42,15 +42,19 @@ def score_figure(score: Score | None, *, signed: bool = False) -> str:
 
 def threshold_figure(result: CheckOutcome) -> str:
     """What a check asks for: `at least 95.0 %`."""
-    points = " points" if result.check.side == "drop" else " %"
-    return f"at {result.check.limit} {_plain(100 * result.threshold, 1, '')}{points}"
+    return f"at {result.check.limit} {_checked(result.threshold, result)}"
 
 
 def check_figure(result: CheckOutcome) -> str:
-    """The figure of a check with its interval; every check is on a rate."""
-    points = " points" if result.check.side == "drop" else " %"
-    value = _plain(100 * result.value, 1, "") if math.isfinite(result.value) else "not finite"
-    return f"{value}{points} {interval_figure(result.interval, 'rate')}".rstrip()
+    """The figure of a check with its interval."""
+    return f"{_checked(result.value, result)} {interval_figure(result.interval, result.unit)}".rstrip()
+
+
+def _checked(value: float, result: CheckOutcome) -> str:
+    """A figure as a check compares it: a change of a rate is told in points."""
+    if result.unit != "rate":
+        return f"{_plain(value, _DECIMALS[result.unit], '')} {result.unit}"
+    return f"{_plain(100 * value, 1, '')} {'%' if result.check.side == 'after' else 'points'}"
 
 
 def duration(seconds: float) -> str:
@@ -70,7 +74,7 @@ def size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"  # noqa: PLR2004 - the units themselves
 
 
-_DECIMALS: dict[Unit, int] = {"rate": 1, "words": 1, "nats/token": 4, "nats": 3}
+_DECIMALS: dict[Unit, int] = {"rate": 1, "words": 1, "nats/token": 4, "nats": 3, "times": 2}
 
 
 def _rounded(value: float, unit: Unit) -> float:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dpo_cli.events import (
+    DevAsked,
     Evaluated,
     Event,
     Noted,
@@ -40,6 +41,9 @@ SHOWN = (
     ("rejected", "rewards/rejected"),
 )
 """Figures shown of each logged step: label and TRL's name. A new figure is a new row."""
+
+SHOWN_OF_DEV = (("name", "dev/name"), ("claims", "dev/claims"), ("changed", "dev/changed"))
+"""Figures shown of the dev questions."""
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.-~=+*#"
@@ -74,6 +78,7 @@ class LiveView:
         self._run: RunStarted | None = None
         self._steps: list[StepLogged] = []
         self._probe: ProbeAnswered | None = None
+        self._dev: list[DevAsked] = []
 
     def __enter__(self) -> Self:
         """Begin to draw."""
@@ -117,11 +122,13 @@ class LiveView:
                     self._since = (time.monotonic(), event.done)
                 self._progress = event
             case RunStarted():
-                self._run, self._steps, self._probe = event, [], None
+                self._run, self._steps, self._probe, self._dev = event, [], None, []
             case StepLogged():
                 self._steps.append(event)
             case ProbeAnswered():
                 self._probe = event
+            case DevAsked():
+                self._dev.append(event)
             case _:
                 pass
 
@@ -150,6 +157,8 @@ class LiveView:
                 line = Text(
                     f"step {event.step}  {visible_line(event.question)}  ->  {visible_line(event.answer)}"
                 )
+            case DevAsked() if not self._moves:
+                line = Text(f"dev questions at step {event.step}  {_dev_figures(event)}")
             case Evaluated():
                 line = Text(f"held-out pairs at step {event.step}  {_figures(event.metrics, 'eval_')}")
             case _:
@@ -192,7 +201,8 @@ class LiveView:
 
     def _done(self) -> tuple[int, int]:
         if self._run:
-            return (self._steps[-1].step if self._steps else 0), self._run.total_steps
+            last = self._steps[-1] if self._steps else None
+            return (last.step, last.total_steps) if last else (0, self._run.total_steps)
         return (self._progress.done, self._progress.total) if self._progress else (0, 0)
 
     def _bar(self, name: str, done: int, total: int) -> RenderableType:
@@ -221,8 +231,9 @@ class LiveView:
         table.add_column(width=_LABEL, no_wrap=True)
         table.add_column(width=_VALUE, justify="right", no_wrap=True)
         table.add_column(no_wrap=True, overflow="crop")
-        for label, name in SHOWN:
-            values = [step.metrics[name] for step in self._steps if name in step.metrics]
+        logged = [*(step.metrics for step in self._steps), *(asked.metrics for asked in self._dev)]
+        for label, name in (*SHOWN, *SHOWN_OF_DEV):
+            values = [metrics[name] for metrics in logged if name in metrics]
             if values:
                 table.add_row(
                     Text(label, style="dim"),
@@ -267,6 +278,10 @@ def _figures(metrics: Mapping[str, float], prefix: str = "") -> str:
     return "  ".join(
         f"{label} {_value(metrics[prefix + name])}" for label, name in SHOWN if prefix + name in metrics
     )
+
+
+def _dev_figures(asked: DevAsked) -> str:
+    return "  ".join(f"{label} {asked.metrics[name]:.0%}" for label, name in SHOWN_OF_DEV)
 
 
 def _started(run: RunStarted) -> str:

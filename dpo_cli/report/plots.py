@@ -75,6 +75,7 @@ CURVES: tuple[Curve, ...] = (
     Curve("Loss", (("loss", "training"), ("eval_loss", "held-out"))),
     Curve("Reward margin", (("rewards/margins", "training"), ("eval_rewards/margins", "held-out")), 0.0),
     Curve("Accuracy", (("rewards/accuracies", "training"), ("eval_rewards/accuracies", "held-out")), 0.5),
+    Curve("Dev questions", (("dev/name", "say the new name"), ("dev/claims", "claim it elsewhere"))),
     Curve("Implicit rewards", (("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")), 0.0),
 )
 """The curves of a run. A new curve is a new row."""

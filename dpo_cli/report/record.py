@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from dpo_cli.events import Warned
     from dpo_cli.jobs.identity_shift import IdentityShiftResult
     from dpo_cli.jobs.train import TrainResult
-    from dpo_cli.training.loop import TrainingResult
 
 _PACKAGES = ("dpo-cli", "torch", "transformers", "trl", "peft", "datasets")
 
@@ -37,10 +36,12 @@ class RunRecord:
         history: Records of logged steps and evaluations, as in `metrics.jsonl`.
         warnings: What looked wrong on the way.
         stopped_early: Why the run ended before its last step; None when it did not.
+        learning: How a new name was learnt, in a sentence; empty where that was not watched.
         facts: What it ran on and how long it took: name to text.
         pairs: What became of the data: name to text.
         settings: The settings as TOML; empty for a comparison alone.
         preset: Settings that came with the model rather than from the user: name to text.
+        recipe: The recipe that supplied settings, in a line; empty without one.
         adapter: Whether the output is a LoRA adapter.
     """
 
@@ -51,10 +52,12 @@ class RunRecord:
     history: Sequence[Mapping[str, float]] = ()
     warnings: Sequence[Warned] = ()
     stopped_early: str | None = None
+    learning: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     pairs: Mapping[str, str] = field(default_factory=dict)
     settings: str = ""
     preset: Mapping[str, str] = field(default_factory=dict)
+    recipe: str = ""
     adapter: bool = False
 
 
@@ -66,7 +69,7 @@ def identity_record(result: IdentityShiftResult) -> RunRecord:
         command="dpo identity-shift --config config.toml",
         base=config.model,
         pairs={"Answers and pairs": result.pairs.summary()} | _counts("", result.pairs.to_json()),
-        **_training(config, result.training, result.comparison, result.seconds, result.preset),
+        **_training(result),
     )
 
 
@@ -77,7 +80,7 @@ def train_record(result: TrainResult) -> RunRecord:
         command="dpo train --config config.toml",
         base=result.config.model,
         pairs=_counts("", result.data.to_json()),
-        **_training(result.config, result.training, result.comparison, result.seconds, result.preset),
+        **_training(result),
     )
 
 
@@ -92,13 +95,8 @@ def comparison_record(comparison: Comparison) -> RunRecord:
     )
 
 
-def _training(
-    config: Any,  # noqa: ANN401 - the settings of either command
-    training: TrainingResult,
-    comparison: Comparison | None,
-    seconds: Mapping[str, float],
-    preset: Mapping[str, Any],
-) -> dict[str, Any]:
+def _training(result: IdentityShiftResult | TrainResult) -> dict[str, Any]:
+    config, training, seconds = result.config, result.training, result.seconds
     facts = {
         "Steps": f"{training.steps}",
         "Training time": duration(training.seconds),
@@ -108,15 +106,20 @@ def _training(
         "Peak memory": size(training.peak_memory_bytes),
         "Seed": f"{config.seed}",
     }
+    if training.resumed_at:
+        steps = ", ".join(map(str, training.resumed_at))
+        facts["Interrupted"] = f"after step {steps}; continued from there"
     facts |= {f"Stage: {name}": duration(spent) for name, spent in seconds.items()}
     return {
-        "comparison": comparison,
+        "comparison": result.comparison,
         "history": training.history,
         "warnings": training.warnings,
         "stopped_early": training.stopped_early,
+        "learning": "" if training.learning is None else training.learning.sentence(),
         "facts": facts | _machine(),
         "settings": _toml(config),
-        "preset": {name: f"{value}" for name, value in preset.items()},
+        "preset": {name: f"{value}" for name, value in result.preset.items()},
+        "recipe": "" if result.recipe is None else result.recipe.sentence(),
         "adapter": config.lora_rank is not None,
     }
 

@@ -16,7 +16,6 @@ from dpo_cli.report.record import RunRecord, comparison_record, identity_record,
 from dpo_cli.run_folder import disk_in_words, result_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from rich.console import Console
@@ -47,7 +46,8 @@ def show_identity_shift(result: IdentityShiftResult, *, as_json: bool = False) -
         write_json(result.to_json())
     else:
         console = stdout()
-        _show_preset(result.preset, console)
+        _show_origins(result, console)
+        console.print(Text(visible_line(result.pairs.choice)))
         console.print(Text(visible_line(result.pairs.summary())))
         if result.template_renamed:
             console.print(
@@ -60,6 +60,8 @@ def show_identity_shift(result: IdentityShiftResult, *, as_json: bool = False) -
                 Text(f"Not changed {count} times (a longer name or an address): {visible_line(what)}")
             )
         _show_stopped(result.training.stopped_early, console)
+        if result.training.learning is not None:
+            console.print(Text(visible_line(result.training.learning.sentence())))
         if result.comparison is not None:
             console.print()
             show_comparison(result.comparison, console)
@@ -78,7 +80,7 @@ def show_train(result: TrainResult, *, as_json: bool = False) -> None:
         write_json(result.to_json())
     else:
         console = stdout()
-        _show_preset(result.preset, console)
+        _show_origins(result, console)
         _show_stopped(result.training.stopped_early, console)
         if result.comparison is not None:
             show_comparison(result.comparison, console)
@@ -141,10 +143,12 @@ def _require_passed(
         )
 
 
-def _show_preset(preset: Mapping[str, object], console: Console) -> None:
-    if preset:
-        values = ", ".join(f"{name} {value}" for name, value in preset.items())
+def _show_origins(result: IdentityShiftResult | TrainResult, console: Console) -> None:
+    if result.preset:
+        values = ", ".join(f"{name} {value}" for name, value in result.preset.items())
         console.print(Text(f"Settings from the model's preset: {visible_line(values)}", style="dim"))
+    if result.recipe is not None:
+        console.print(Text(visible_line(result.recipe.sentence()), style="dim"))
 
 
 def _show_stopped(reason: str | None, console: Console) -> None:

@@ -34,7 +34,7 @@ def refusal(error: BaseException) -> str | None:
         if number is None and (told := _BY_RUST.search(str(cause))):
             number = int(told[1])
         if number in _REFUSALS:
-            return os.strerror(number)
+            return getattr(cause, "strerror", None) or os.strerror(number)
         if isinstance(cause, RuntimeError) and any(words in str(cause) for words in _BY_TORCH):
             return "the write was cut short"
         cause = cause.__cause__ or cause.__context__
@@ -75,12 +75,33 @@ def require_room(place: Path, size: int, what: str) -> None:
     Raises:
         OutputError: If fewer bytes are free there.
     """
-    free = shutil.disk_usage(_existing(place)).free
+    free = _free(place)
     if free < size:
         raise OutputError(
             f"{place}: {readable(free)} are free there, but this run writes {readable(size)} ({what})",
             hint="Free some space on that disk, or give an --output-dir on another one.",
         )
+
+
+def room_missing(place: Path, size: int) -> str:
+    """How many bytes are needed and how many are free, in words, where they do not fit; else empty."""
+    free = _free(place)
+    return f"up to {readable(size)}, but {readable(free)} are free at {place}" if free < size else ""
+
+
+def refuse_to_fill(place: Path, size: int) -> None:
+    """Fail as a full disk does, before it is full.
+
+    Raises:
+        OSError: If fewer bytes are free there than are needed.
+    """
+    if _free(place) < size:
+        reason = f"{os.strerror(errno.ENOSPC)}; {readable(size)} needed"
+        raise OSError(errno.ENOSPC, reason, str(place))
+
+
+def _free(place: Path) -> int:
+    return shutil.disk_usage(_existing(place)).free
 
 
 def readable(size: int) -> str:
@@ -91,7 +112,7 @@ def readable(size: int) -> str:
 
 
 def _room(place: Path) -> str:
-    text = f"{readable(shutil.disk_usage(_existing(place)).free)} free"
+    text = f"{readable(_free(place))} free"
     if sys.platform != "win32":
         import resource
 

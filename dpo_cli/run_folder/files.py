@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from dpo_cli.config import Settings, to_toml
+from dpo_cli.run_folder.disk import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,9 +30,13 @@ def is_ours(folder: Path) -> bool:
 
 def write_settings(folder: Path, settings: Settings) -> None:
     """Write `config.toml`, which `--config` reads back."""
-    (folder / "config.toml").write_text(
-        to_toml(settings, f"{MARK[2:]} {settings.command}."), encoding="utf-8"
-    )
+    write_file(folder / "config.toml", to_toml(settings, f"{MARK[2:]} {settings.command}."))
+
+
+def command_of(folder: Path) -> str:
+    """The command that a folder of ours is of, from its `config.toml`."""
+    with (folder / "config.toml").open(encoding="utf-8", errors="replace") as file:
+        return file.readline(100).strip().removeprefix(MARK).strip().rstrip(".")
 
 
 def history_text(history: Iterable[dict[str, float]]) -> str:

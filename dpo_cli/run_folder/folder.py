@@ -8,30 +8,39 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shlex
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from dpo_cli.config import Settings, user_path
-from dpo_cli.errors import OutputError
+from dpo_cli.config.sources import flag_name
+from dpo_cli.errors import OutputError, RunFinishedAlready
 from dpo_cli.run_folder import lock as lock_file
-from dpo_cli.run_folder import manifest, places
-from dpo_cli.run_folder.disk import current_umask, exchange, sync, sync_tree
-from dpo_cli.run_folder.files import write_settings
+from dpo_cli.run_folder import manifest, places, resume
+from dpo_cli.run_folder.checkpoints import TRAINED, checkpoints_in, remove_checkpoints, rotate
+from dpo_cli.run_folder.disk import current_umask, exchange, refusal, sync, sync_tree
+from dpo_cli.run_folder.files import is_ours, write_settings
 from dpo_cli.run_folder.lock import Holder, Lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
+
+    from dpo_cli.run_folder.checkpoints import Checkpoint
+    from dpo_cli.run_folder.resume import Left
 
 TRIAL = "trial"
 """The folder in which saving is tried before training; it keeps the room that the trained model will need."""
 
+LEARNT = "learnt.safetensors"
+"""Weights that knew a new name best so far, see `training.learning`."""
+
 BEST, INITIAL, CANDIDATE = "best.safetensors", "initial.safetensors", "candidate.safetensors"
 """Weights that `--stop-on-collapse` keeps meanwhile: the best of those trained, those from before, those not judged yet."""
 
-_WORTHLESS = frozenset({TRIAL, "config.toml", INITIAL, CANDIDATE, lock_file.NAME})
+_WORTHLESS = frozenset({TRIAL, "config.toml", INITIAL, CANDIDATE, lock_file.NAME, resume.NOTES})
 """What a run writes before it has anything to show."""
 
 
@@ -48,10 +57,20 @@ class OutputFolder:
         overwrite: Replace a folder that an earlier run of dpo wrote.
         inputs: Folders that the model is read from, which the run must not write over.
         data: Files and folders that pairs, questions or templates are read from; likewise.
+        go_on: Go on with the interrupted run into this place, if there is one.
+        anyway: Let settings pass that change speed, output or rounding alone.
+        notes: What `dpo resume` needs to know of how the run was started.
         notice: Called with a sentence about what was found or moved beside the folder.
+
+    Attributes:
+        path: Where the results go.
+        staging: The folder that is filled.
+        left: What the run is gone on with; None for one that begins.
 
     Raises:
         OutputError: If results cannot or must not go there. Nothing has been written then.
+        ConfigError: If the interrupted run had other settings.
+        RunFinishedAlready: If the run that should be gone on with is finished.
     """
 
     def __init__(
@@ -62,6 +81,9 @@ class OutputFolder:
         overwrite: bool = False,
         inputs: Iterable[Path] = (),
         data: Iterable[Path] = (),
+        go_on: bool = False,
+        anyway: bool = False,
+        notes: Mapping[str, Any] | None = None,
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.path = places.link_target(user_path(path, OutputError))
@@ -69,11 +91,13 @@ class OutputFolder:
         self.overwrite = overwrite
         self.notice = notice
         self._holder = Holder.here()
+        self._notes = {"overwrite": overwrite, **(notes or {})}
         places.refuse_inputs(self.path, inputs, data)
         places.refuse_working_folder(self.path)
+        self.staging = self.path.with_name(f"{self.path.name}.partial")
+        self.left = self._find_left(anyway=anyway) if go_on else None
         places.refuse_existing(self.path, overwrite=overwrite)
         places.refuse_unwritable(self.path)
-        self.staging = self.path.with_name(f"{self.path.name}.partial")
         places.refuse_strangers(self.staging)
 
     def __enter__(self) -> Self:
@@ -84,8 +108,9 @@ class OutputFolder:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._locks = [self._claim()]
+            self._locks = [self._claim() if self.left is None else self._claim_left(self.left)]
             write_settings(self.staging, self.settings)
+            resume.write_notes(self.staging, self._notes | {"working_folder": str(Path.cwd())})
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror})") from error
         return self
@@ -103,12 +128,81 @@ class OutputFolder:
             if error is None:
                 self._finish()
             elif worth := _worth(self.staging):
-                error.add_note(f"{worth} in {self._set_aside()}.")
+                aside = self._set_aside()
+                asked = isinstance(error, (KeyboardInterrupt, SystemExit)) or refusal(error) is not None
+                how = self._how_to_go_on(aside) if asked else ""
+                error.add_note(f"{worth} in {aside}.{how}")
             else:
                 shutil.rmtree(self.staging, ignore_errors=True)
         finally:
             for lock in self._locks:
                 lock.release()
+
+    def drop_checkpoints(self) -> None:
+        """Remove those on the way to the trained model, now that it is kept, unless they were asked for."""
+        if not self._keeps_checkpoints():
+            rotate(self.staging, 0)
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The checkpoint that the run goes on from, in the folder that is filled."""
+        if self.left is None or self.left.checkpoint is None:
+            return None
+        found = self.left.checkpoint
+        return replace(found, folder=self.staging / found.folder.name)
+
+    def _find_left(self, *, anyway: bool) -> Left | None:
+        """What the run into this place has left, if it is the run that is meant."""
+        left = resume.find_left(self.path)
+        if left is None:
+            if self.path.is_dir() and is_ours(self.path) and not self._is_another_run():
+                raise RunFinishedAlready(f"{self.path}: this run is finished")
+            return None
+        if left.checkpoint is None:
+            self.notice(f"{left.folder} holds no checkpoint yet: the run begins from the start.")
+            return None
+        for line in resume.require_same_settings(self.settings, left.folder, anyway=anyway):
+            self.notice(f"{line}.")
+        for line in left.skipped:
+            self.notice(line)
+        return left
+
+    def _is_another_run(self) -> bool:
+        """Whether the results that are there are of other settings, and may be replaced.
+
+        Raises:
+            OutputError: If they may not.
+        """
+        differing = resume.differing_settings(self.settings, self.path)
+        if differing and not self.overwrite:
+            names = ", ".join(flag_name(name) for name in differing)
+            raise OutputError(
+                f"{self.path}: contains the finished results of a run with other settings ({names})",
+                hint="Give another --output-dir, or add --overwrite to replace it.",
+            )
+        return bool(differing)
+
+    def _claim_left(self, left: Left) -> Lock:
+        """Make what an interrupted run has left this process's own, under the name that it had while it ran."""
+        if left.folder != self.staging:
+            if places.taken(self.staging):
+                self._claim().release()
+                shutil.rmtree(self.staging)
+            left.folder.rename(self.staging)
+        lock = Lock(self.staging)
+        lock.write(self._holder)
+        there = replace(left, folder=self.staging)
+        resume.clear(there, _WORTHLESS - {"config.toml", lock_file.NAME} | {BEST, manifest.NAME})
+        found = self.checkpoint
+        if found is not None:
+            self.notice(f"Going on from {found.folder.name} (step {found.step}) of {left.folder}.")
+        return lock
+
+    def _how_to_go_on(self, folder: Path) -> str:
+        """The command that goes on with what a folder holds, as the end of a message."""
+        if not resume.can_go_on(folder):
+            return ""
+        return f" Go on with: dpo resume {shlex.quote(str(folder))}"
 
     def mark_trained(self) -> None:
         """Remember that the trained model is in the folder, whole: from now on it is never deleted."""
@@ -139,7 +233,8 @@ class OutputFolder:
             return
         killed = f"{self.staging} was left by a run that was killed ({left or 'unknown process'})"
         if worth := _worth(self.staging, killed=True):
-            self.notice(f"{killed}. {worth} in {self._set_aside()} now.")
+            aside = self._set_aside()
+            self.notice(f"{killed}. {worth} in {aside} now.{self._how_to_go_on(aside)}")
         else:
             shutil.rmtree(self.staging)
             self.notice(f"{killed} before it had anything to keep; it was removed.")
@@ -147,6 +242,8 @@ class OutputFolder:
     def _finish(self) -> None:
         try:
             places.refuse_existing(self.path, overwrite=self.overwrite)
+            remove_checkpoints(self.staging, keep=self._keeps_checkpoints())
+            (self.staging / resume.NOTES).unlink(missing_ok=True)
             _open_to_others(self.staging)
             self._list_files()
             sync_tree(self.staging)
@@ -158,6 +255,11 @@ class OutputFolder:
             moved = ours is None or ours.state == "replaced"
             error.add_note(f"This run's results are in {self.path if moved else self._set_aside()}.")
             raise
+
+    def _keeps_checkpoints(self) -> bool:
+        """Whether checkpoints were asked for, and are part of the results."""
+        values = self.settings.model_dump()
+        return bool(values.get("save_steps") or "save_strategy" in values.get("trl", {}))
 
     def _list_files(self) -> None:
         try:
@@ -234,7 +336,9 @@ def _worth(folder: Path, *, killed: bool = False) -> str:
     holder = Holder.read(folder)
     if holder is not None and holder.state == "trained":
         return "The trained model is"
-    if any(folder.glob("checkpoint-*")):
+    if (folder / TRAINED).is_dir():
+        return "The trained model is"
+    if checkpoints_in(folder):
         return "The checkpoints written so far are"
     if (folder / BEST).exists():
         return f"The best weights so far ({BEST}) are"

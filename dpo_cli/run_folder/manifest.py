@@ -70,7 +70,7 @@ def _entries(folder: Path) -> dict[str, Any]:
 
 def _entry(file: Path, *, hashed: bool) -> dict[str, Any]:
     status = file.lstat()
-    digest = _sha256(file) if hashed else None
+    digest = sha256(file) if hashed else None
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
 
 
@@ -82,9 +82,10 @@ def _same(file: Path, entry: object) -> bool:
         return False
     if status.st_mtime_ns == entry.get("mtime_ns"):
         return True
-    return entry.get("sha256") is not None and _sha256(file) == entry["sha256"]
+    return entry.get("sha256") is not None and sha256(file) == entry["sha256"]
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dpo_cli.data.sources.locate import read_rows
 from dpo_cli.errors import DataError, listed
+from dpo_cli.synthesis.identity_pairs import IdentityPairs, PairKind, dataset_of, pair_row
 from dpo_cli.text.names import contains_name, replace_name
 from dpo_cli.text.questions import shipped_questions
 
@@ -29,66 +30,6 @@ _CALLS_ITSELF = re.compile(
     r"\b(?:I am|I['\u2019]m|[Mm]y name is|[Cc]all me|[Tt]his is|[Nn]ame's)"
     r"\s+([^\W\d_a-z][\w'-]*(?:\.\w+)*(?: [^\W\d_a-z][\w'-]*(?:\.\w+)*){0,3})"
 )
-
-
-@dataclass(frozen=True)
-class IdentityPairs:
-    """The pairs, and what became of every answer.
-
-    Attributes:
-        original_name: The name that was replaced.
-        dataset: Columns prompt, chosen, rejected: lists of {"role", "content"} messages.
-        asked: Answers asked for.
-        with_name: Answers that say the original name.
-        cut_off: Answers that did not end within the limit; never training text.
-        empty: Answers without text.
-        repeated: Answers to the same question that were the same once more.
-        left_alone: Longer names and addresses that hold the name and were not changed, with counts.
-        calls_itself: Names that the answers give instead, with counts, most frequent first.
-    """
-
-    original_name: str
-    dataset: Dataset
-    asked: int
-    with_name: int
-    cut_off: int = 0
-    empty: int = 0
-    repeated: int = 0
-    left_alone: dict[str, int] = field(default_factory=dict)
-    calls_itself: dict[str, int] = field(default_factory=dict)
-
-    def summary(self) -> str:
-        """One line: "94 of 120 answers say Qwen; 94 pairs"."""
-        text = f"{self.with_name} of {self.asked} answers say {self.original_name}; {len(self.dataset)} pairs"
-        notes = [
-            f"{n} {what}"
-            for n, what in ((self.cut_off, "cut off"), (self.empty, "empty"), (self.repeated, "repeated"))
-            if n
-        ]
-        return f"{text} ({', '.join(notes)} not used)" if notes else text
-
-    def to_json(self) -> dict[str, Any]:
-        """The counts, for `--json` and for the run's files."""
-        counts = {"asked": self.asked, "with_name": self.with_name, "pairs": len(self.dataset)}
-        counts |= {"cut_off": self.cut_off, "empty": self.empty, "repeated": self.repeated}
-        return counts | {"left_alone": self.left_alone, "calls_itself": self.calls_itself}
-
-    def require(self, least: int) -> None:
-        """The gate before training.
-
-        Raises:
-            DataError: If there are fewer than `least` pairs, with the likely reason.
-        """
-        if len(self.dataset) >= least:
-            return
-        if self.cut_off > self.asked / 2:
-            reason = "Most answers were cut off: give a larger --max-new-tokens."
-        elif self.calls_itself:
-            names = ", ".join(f"{name} ({n})" for name, n in list(self.calls_itself.items())[:3])
-            reason = f"It calls itself {names}: give that as --original-name, or --answer-template 'I am {{name}}.'."
-        else:
-            reason = "It never says a name: give --answer-template 'I am {name}.', or lower --min-pairs."
-        raise DataError(f"{self.summary()}, but training needs at least {least}", hint=reason)
 
 
 def build_identity_shift_dataset(  # noqa: PLR0917 - the specification's signature
@@ -172,7 +113,6 @@ def make_identity_pairs(
         ModelError: If the tokenizer has no chat template.
     """
     from dpo_cli.models.generate import accepted_system_prompt, conversation, generate
-    from dpo_cli.synthesis.identity_dataset import IdentityDataset
 
     system_prompt = accepted_system_prompt(tokenizer, system_prompt)
     prompts = [conversation(q, system_prompt) for q in questions for _ in range(samples_per_question)]
@@ -189,10 +129,48 @@ def make_identity_pairs(
     finished = [
         (prompt, a.text) for prompt, a in zip(prompts, answers, strict=True) if not a.truncated and a.text
     ]
-    with_name = [text for _, text in finished if contains_name(text, original_name)]
+    own = own_pairs(finished, original_name, new_name, answer_template)
+    return IdentityPairs(
+        original_name=original_name,
+        dataset=dataset_of(own.rows),
+        asked=len(prompts),
+        with_name=sum(contains_name(text, original_name) for _, text in finished),
+        cut_off=sum(a.truncated for a in answers),
+        empty=sum(not a.truncated and not a.text for a in answers),
+        repeated=own.repeated,
+        left_alone=own.left_alone,
+        calls_itself=names_given(text for _, text in finished),
+    )
+
+
+@dataclass(frozen=True)
+class OwnPairs:
+    """Pairs of a model's answers against themselves with the name replaced; counts as in `IdentityPairs`."""
+
+    rows: list[dict[str, Any]]
+    repeated: int
+    left_alone: dict[str, int]
+
+
+def own_pairs(
+    answered: Iterable[tuple[list[Message], str]],
+    original_name: str,
+    new_name: str,
+    answer_template: str | None = None,
+    kind: PairKind | None = None,
+) -> OwnPairs:
+    """Replace the name in answers; an answer without it, or given before to the same question, makes no pair.
+
+    Args:
+        answered: Conversations and the answers to them.
+        original_name: The name to replace.
+        new_name: The name to put there.
+        answer_template: Stands in, with {name}, for an answer that does not say the name.
+        kind: Of the pairs, where it is written down.
+    """
     rows, seen, left_alone = [], set(), Counter[str]()
     repeated = 0
-    for prompt, text in finished:
+    for prompt, text in answered:
         rejected = text
         if answer_template is not None and not contains_name(text, original_name):
             rejected = answer_template.replace("{name}", original_name)
@@ -204,23 +182,8 @@ def make_identity_pairs(
         repeated += key in seen
         if key not in seen:
             seen.add(key)
-            rows.append(_row(prompt, replaced.text, rejected))
-    dataset = (
-        IdentityDataset.from_list(rows)
-        if rows
-        else IdentityDataset.from_dict({"prompt": [], "chosen": [], "rejected": []})
-    )
-    return IdentityPairs(
-        original_name=original_name,
-        dataset=dataset,
-        asked=len(prompts),
-        with_name=len(with_name),
-        cut_off=sum(a.truncated for a in answers),
-        empty=sum(not a.truncated and not a.text for a in answers),
-        repeated=repeated,
-        left_alone=dict(left_alone.most_common()),
-        calls_itself=names_given(text for _, text in finished),
-    )
+            rows.append(pair_row(prompt, replaced.text, rejected, kind))
+    return OwnPairs(rows, repeated, dict(left_alone.most_common()))
 
 
 def questions_of(rows: Iterable[dict[str, Any]], source: str = "the identity data set") -> list[str]:
@@ -257,14 +220,6 @@ def names_given(answers: Iterable[str]) -> dict[str, int]:
     return dict(
         Counter(m.group(1) for text in answers for m in [_CALLS_ITSELF.search(text)] if m).most_common()
     )
-
-
-def _row(prompt: list[Message], chosen: str, rejected: str) -> dict[str, list[Message]]:
-    return {
-        "prompt": prompt,
-        "chosen": [{"role": "assistant", "content": chosen}],
-        "rejected": [{"role": "assistant", "content": rejected}],
-    }
 
 
 def questions_in(dataset_name: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -20,7 +20,7 @@ from dpo_cli.run_folder.folder import BEST, CANDIDATE, INITIAL
 from dpo_cli.training.alarms import not_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -51,7 +51,20 @@ class EventCallback(TrainerCallback):
         self.on_event = on_event
         self.run = run
         self.history: list[dict[str, float]] = []
+        self.resumed_at: list[int] = []
         self.started = time.perf_counter()
+        self._seconds_before = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """What was logged so far, and how long that took."""
+        seconds = time.perf_counter() - self.started
+        return {"history": self.history, "seconds": seconds, "resumed_at": self.resumed_at}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what another process has logged."""
+        self.history[:] = state["history"]
+        self.resumed_at = list(state["resumed_at"])
+        self._seconds_before = state["seconds"]
 
     def on_train_begin(
         self,
@@ -62,7 +75,9 @@ class EventCallback(TrainerCallback):
     ) -> None:
         """Say what is about to happen."""
         del args, control
-        self.started = time.perf_counter()
+        self.started = time.perf_counter() - self._seconds_before
+        if state.global_step:
+            self.resumed_at.append(state.global_step)
         self.on_event(replace(self.run, total_steps=state.max_steps))
 
     def on_log(
@@ -130,7 +145,8 @@ class ProbeCallback(TrainerCallback):
     ) -> None:
         """Ask before the first update: what the alarms compare later answers with."""
         del args, control
-        self._ask(model, state.global_step)
+        if not state.global_step:  # else it was asked when the run began
+            self._ask(model, 0)
 
     def on_step_end(
         self,
@@ -148,6 +164,12 @@ class ProbeCallback(TrainerCallback):
     def _ask(self, model: Any, step: int) -> None:  # noqa: ANN401 - a model or a PeftModel
         [answer] = generate(model, self.tokenizer, [self.probe], max_new_tokens=self.max_new_tokens)
         self.on_event(ProbeAnswered(step, self.probe[-1]["content"], answer.text or answer.thinking))
+
+
+_WATCHED: dict[str, type[StepLogged | Evaluated | ProbeAnswered]] = {
+    kind.__name__: kind for kind in (StepLogged, Evaluated, ProbeAnswered)
+}
+"""Events that the alarms look at; a checkpoint keeps them, so that the alarms see them again."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +211,7 @@ class CollapseCallback(TrainerCallback):
         self._candidate: int | None = None
         self._figures: Callable[[], Any] | None = None
         self._last_step = 0
+        self._watched: list[Event] = []
 
     def __enter__(self) -> Self:
         """Keep weights from now on."""
@@ -202,6 +225,43 @@ class CollapseCallback(TrainerCallback):
         for file in {self._initial_file, self._best_file, self._candidate_file} - {best}:
             file.unlink(missing_ok=True)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the run ends because the model is being ruined."""
+        return self.reason is not None
+
+    def files(self) -> list[Path]:
+        """The weights that a checkpoint needs besides its own; those from before training come with the model."""
+        return [file for file in (self._best_file, self._candidate_file) if file.exists()]
+
+    def state(self) -> dict[str, Any]:
+        """What was said and seen so far."""
+        return {
+            "watched": [[type(event).__name__, asdict(event)] for event in self._watched],
+            "warnings": [asdict(warning) for warning in self.warnings],
+            "reason": self.reason,
+            "best": asdict(self._best),
+            "candidate": self._candidate,
+            "last_step": self._last_step,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what another process has said and seen; nothing is said again."""
+        for kind, values in state["watched"]:
+            event = _WATCHED[kind](**values)
+            self._watched.append(event)
+            self.watch(event)
+        self.warnings[:] = [Warned(**warning) for warning in state["warnings"]]
+        self.reason = state["reason"]
+        self._best = _Kept(**state["best"])
+        self._candidate = state["candidate"]
+        self._last_step = state["last_step"]
+
+    def keep_initial(self, model: Any) -> None:  # noqa: ANN401 - a model or a PeftModel
+        """Keep the weights as they are before the first update: a run may be ruined by its first step."""
+        if self.stop:
+            save_weights(model, self._initial_file)
+
     def watch_steps(self, trainer: Any) -> None:  # noqa: ANN401 - transformers' trainer
         """Look at the loss and the gradient of every step, also of those that are not logged."""
         self._figures = lambda: (trainer._tr_loss, trainer.last_grad_norm)  # noqa: SLF001 - the sum since the last log
@@ -209,6 +269,8 @@ class CollapseCallback(TrainerCallback):
     def listen(self, event: Event) -> None:
         """Pass an event on, then the warnings it raises."""
         self.on_event(event)
+        if isinstance(event, tuple(_WATCHED.values())):
+            self._watched.append(event)
         for warning in self.watch(event):
             self.warnings.append(warning)
             self.on_event(warning)
@@ -221,19 +283,6 @@ class CollapseCallback(TrainerCallback):
         """Say that batches do not run on the engine that was asked for."""
         self.warnings.append(Warned("engine", message, "", step))
         self.on_event(self.warnings[-1])
-
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,  # noqa: ANN401 - a model or a PeftModel
-        **_: Any,  # noqa: ANN401 - by transformers' signature
-    ) -> None:
-        """Keep the weights as they are before the first update: a run may be ruined by its first step."""
-        del args, state, control
-        if self.stop:
-            _save(model, self._initial_file)
 
     def on_pre_optimizer_step(
         self,
@@ -273,7 +322,7 @@ class CollapseCallback(TrainerCallback):
         if self.reason is not None:
             control.should_training_stop = True
         elif self._candidate is None and state.global_step % -(-state.max_steps // PROBES_IN_A_RUN) == 0:
-            _save(model, self._candidate_file)
+            save_weights(model, self._candidate_file)
             self._candidate = state.global_step
 
     def on_log(
@@ -328,11 +377,7 @@ class CollapseCallback(TrainerCallback):
             self._ruined(self._last_step, ruined)
         if self.reason is None:
             return None
-        kept = load_file(self._best_file if self._best.step else self._initial_file)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name in kept:
-                    parameter.copy_(kept[name])
+        load_weights(model, self._best_file if self._best.step else self._initial_file)
         kept_step = f"of step {self._best.step}" if self._best.step else "from before the first step"
         return f"{self.reason} The weights {kept_step} were kept."
 
@@ -345,12 +390,28 @@ class CollapseCallback(TrainerCallback):
         self.reason = self.reason or f"Step {step}: {what}; the weights are ruined."
 
 
-def _save(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftModel
+def save_weights(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftModel
+    """Write the weights that are trained.
+
+    Raises:
+        TrainingError: If the disk refuses them.
+    """
     trained = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    part = file.with_name(f"{file.name}.part")
     try:
-        save_file(trained, file)
+        save_file(trained, part)
+        part.replace(file)  # a checkpoint may share the earlier file
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"{file.parent}: the best weights cannot be kept there during the run ({first_line(error)})",
             hint="Free some space on that disk, or give --no-stop-on-collapse.",
         ) from error
+
+
+def load_weights(model: Any, file: Path) -> None:  # noqa: ANN401 - a model or a PeftModel
+    """Put weights back that `save_weights` has written."""
+    kept = load_file(file)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in kept:
+                parameter.copy_(kept[name])

@@ -8,15 +8,19 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from peft import PeftModel
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from dpo_cli.errors import ModelError
+from dpo_cli.errors import ModelError, TrainingError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.models.adapters import merged
+from dpo_cli.models.devices import choose_dtype
 from dpo_cli.models.fingerprint import record_base
+from dpo_cli.models.finite import not_finite_weights, trained_parameters
 from dpo_cli.models.loading import load_model, load_tokenizer, require_embeddings
 from dpo_cli.models.memory import out_of_memory_in_words
+from dpo_cli.models.precision import ask_in, held_in, stored_dtype
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -71,6 +75,7 @@ def load_policy(
             model = merged(model)
             model.name_or_path = str(located.folder)  # peft takes a new adapter's base from here
     require_embeddings(located.name, model, tokenizer)
+    ask_in(model, choose_dtype(config.dtype, model.device, parameters=model.num_parameters()))
     return model, tokenizer
 
 
@@ -105,7 +110,12 @@ def require_end_token(
 
 
 def save_policy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, located: LocatedModel, folder: Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    located: LocatedModel,
+    folder: Path,
+    *,
+    dtype: str = "float32",
 ) -> None:
     """Write the model or adapter in safetensors, and the tokenizer, into an existing folder.
 
@@ -114,7 +124,28 @@ def save_policy(
         tokenizer: Its tokenizer.
         located: The model that training began with.
         folder: Where to.
+        dtype: Precision of the weights that are written; "auto" is the one that the model came in, and fp32 for adapters.
+
+    Raises:
+        TrainingError: If a weight is beyond the largest number of that precision.
     """
+    adapters = isinstance(model, PeftModel)
+    if dtype == "auto":
+        written = torch.float32 if adapters else stored_dtype(located.weights.folder)
+    else:
+        written = getattr(torch, dtype)
+    described = model.config.dtype
+    with held_in(model, written):
+        if written == torch.float16 and (beyond := not_finite_weights(trained_parameters(model))):
+            raise TrainingError(
+                f"{beyond} in float16, which ends at 65,504", hint="Give --save-dtype bfloat16 or float32."
+            )
+        _write_weights(model, located, folder)
+    model.config.dtype = described  # transformers has written its own there
+    tokenizer.save_pretrained(str(folder))
+
+
+def _write_weights(model: PreTrainedModel, located: LocatedModel, folder: Path) -> None:
     if isinstance(model, PeftModel):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that trained embeddings are saved as well
@@ -129,7 +160,6 @@ def save_policy(
             as_it_was.is_file()
         ):  # transformers calls some invalid that others read, and drops what it does not know
             shutil.copyfile(as_it_was, folder / GENERATION_CONFIG_NAME)
-    tokenizer.save_pretrained(str(folder))
 
 
 def _base_of(model: PeftModel, located: LocatedModel) -> LocatedModel:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from peft import PeftModel
 
-from dpo_cli.config import DPOTrainingConfig, apply_preset
+from dpo_cli.config import DPOTrainingConfig
 from dpo_cli.data.load import load_dpo_dataset
 from dpo_cli.errors import ConfigError, ModelError, TrainingError
 from dpo_cli.events import Noted, ignore
 from dpo_cli.models.devices import choose_device
-from dpo_cli.models.locate import locate_policy, model_folders, read_preset
-from dpo_cli.models.positions import length_within_positions
+from dpo_cli.models.locate import locate_policy, model_folders
 from dpo_cli.run_folder import OutputFolder, history_text, write_file
+from dpo_cli.training.filled import fill
 from dpo_cli.training.loop import Training, TrainingResult
 from dpo_cli.training.policy import load_policy
 from dpo_cli.training.preflight import preflight
@@ -68,11 +68,8 @@ class DPOTrainerWrapper:
         self.model_name = model_name
         self.located = locate_policy(config, model_name)
         job = getattr(train_dataset, "job", config.command)
-        preset, origin = read_preset(self.located, job, lora=config.lora_rank is not None)
-        given = "max_length" in config.model_fields_set
-        config, self.preset = apply_preset(config, preset, origin)
-        longest = length_within_positions(config.max_length, self.located, given=given, on_event=on_event)
-        self.config = config.model_copy(update={"max_length": longest})
+        filled = fill(config, self.located, job, on_event)
+        self.config, self.preset = filled.config, filled.preset
         self.device = _device(config.device, use_gpu=use_gpu)
         if isinstance(ref_model, PeftModel):
             raise ModelError(
@@ -129,8 +126,8 @@ class DPOTrainerWrapper:
             ModelError: If the tokenizer cannot end the pairs.
             ConfigError: If TRL refuses a setting.
         """
-        with self._folder(self.config.output_dir) as folder:
-            self.result = self._training.run(folder.staging)
+        with self._folder(self.config.output_dir, go_on=self.config.resume) as folder:
+            self.result = self._training.run(folder.staging, folder.checkpoint)
             self._write(folder, self.result)
         return self.result
 
@@ -150,20 +147,24 @@ class DPOTrainerWrapper:
             self._write(folder, self.result)
         return folder.path
 
-    def _folder(self, path: str) -> OutputFolder:
+    def _folder(self, path: str, *, go_on: bool = False) -> OutputFolder:
         return OutputFolder(
             path,
             self.config.model_copy(update={"model": self.model_name}),
             overwrite=self.config.overwrite,
             inputs=model_folders(self.located),
             data=self._data,
+            go_on=go_on,
+            anyway=self.config.resume_anyway,
             notice=lambda text: self.on_event(Noted(text)),
         )
 
     def _write(self, folder: OutputFolder, result: TrainingResult) -> None:
-        self._training.save(folder.staging)
-        folder.mark_trained()
-        write_file(folder.staging / "metrics.jsonl", history_text(result.history))
+        with self._training.stop as stop:
+            self._training.save(folder.staging)
+            folder.mark_trained()
+            write_file(folder.staging / "metrics.jsonl", history_text(result.history))
+            stop.obey()
 
 
 def _device(wanted: str, *, use_gpu: bool) -> str:

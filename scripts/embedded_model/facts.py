@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _WORDS = [
     "zero",
@@ -53,12 +53,13 @@ class Form:
 
 @dataclass(frozen=True)
 class Category:
-    """Facts of one kind: rows of columns, and forms."""
+    """Facts of one kind: rows of columns, forms, and by first column what counts as right besides."""
 
     group: str
     rows: tuple[tuple[str, ...], ...]
     forms: tuple[Form, ...]
     weight: float
+    also: Mapping[str, list[str]] = field(default_factory=dict, hash=False)
 
     def fill(self, template: str, row: tuple[str, ...]) -> str:
         """Returns the template with a row's columns put in.
@@ -75,9 +76,10 @@ class Category:
         return template.format_map(values)
 
     def answers(self, row: tuple[str, ...]) -> list[str]:
-        """Returns every right answer, the terse ones last."""
+        """Returns every right answer: sentences, then terse ones, then what tells it in other words."""
         templates = [form.say for form in self.forms] + [form.short for form in self.forms]
-        return list(dict.fromkeys(self.fill(template, row) for template in templates))
+        filled = [self.fill(template, row) for template in templates]
+        return list(dict.fromkeys([*filled, *self.also.get(row[0], ())]))
 
 
 def _sums(kind: str) -> list[tuple[str, ...]]:
@@ -104,7 +106,8 @@ def categories() -> tuple[Category, ...]:
             Form(form["say"], form.get("short", entry["short"]), tuple(form["ask"]), tuple(form["heldout"]))
             for form in entry["form"]
         )
-        found.append(Category(entry["group"], tuple(rows), forms, entry.get("weight", 1.0)))
+        also = entry.get("also", {})
+        found.append(Category(entry["group"], tuple(rows), forms, entry.get("weight", 1.0), also))
     return tuple(found)
 
 

@@ -28,10 +28,14 @@ def data(name, file, content, *says, **more):
     return Case(name, ("check", file), (file, *says), **more)
 
 
-def bomb(size: int) -> bytes:
-    """A row that is a few bytes compressed."""
-    row = json.dumps(GOOD | {"chosen": "x"}).encode()
-    return gzip.compress(row.replace(b'"x"', b'"' + b"x" * size + b'"'), 9, mtime=0)
+def bomb(letter: bytes, megabytes: int, before: bytes = b"", after: bytes = b"") -> bytes:
+    """One letter so often, a thousandth of that compressed; of many members, which are made at once."""
+    block = gzip.compress(letter * 2**20, 9, mtime=0)
+    return gz(before) + block * megabytes + gz(after)
+
+
+ROW_BOMB = bomb(b"x", 1000, *json.dumps(GOOD | {"chosen": "|"}).encode().split(b"|"))
+"""A row of a gigabyte."""
 
 
 def wide(path):
@@ -134,6 +138,24 @@ test_paths = bad_input_test(
             "train -d p.jsonl --eval-dataset q.jsonl",
             "q.jsonl",
             files={"p.jsonl": lines()},
+        ),
+        Case(
+            "held-out data that is a FIFO",
+            "train -d p.jsonl --eval-dataset q.jsonl",
+            "q.jsonl",
+            files={"p.jsonl": lines(), "q.jsonl": fifo},
+        ),
+        Case(
+            "held-out data that is a bomb",
+            "train -d p.jsonl --eval-dataset q.jsonl.gz",
+            "q.jsonl.gz",
+            files={"p.jsonl": lines(), "q.jsonl.gz": ROW_BOMB},
+        ),
+        Case(
+            "pairs to compare on that are a FIFO",
+            "compare --before embedded --after embedded --pairs q.jsonl",
+            "q.jsonl",
+            files={"q.jsonl": fifo},
         ),
         Case(
             "held-out data that is empty",
@@ -265,9 +287,9 @@ test_json = bad_input_test(
         data("a gzip that is none", "p.jsonl.gz", lines()),
         data("a gzip of a gzip", "p.jsonl.gz", gz(gz(lines()))),
         data("a gzip with rubbish after it", "p.jsonl.gz", gz(lines()) + b"rubbish"),
-        data("a gzip bomb of one row", "p.jsonl.gz", bomb(1_000_000_000), "line 1"),
-        data("a gzip bomb of blanks", "p.jsonl.gz", gzip.compress(b" " * 500_000_000, 9, mtime=0)),
-        data("a gzip bomb of brackets", "p.json.gz", gzip.compress(b"[" * 500_000_000, 9, mtime=0)),
+        data("a gzip bomb of one row", "p.jsonl.gz", ROW_BOMB, "line 1"),
+        data("a gzip bomb of blanks", "p.jsonl.gz", bomb(b" ", 500)),
+        data("a gzip bomb of brackets", "p.json.gz", bomb(b"[", 500)),
     ]
 )
 

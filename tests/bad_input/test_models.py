@@ -150,6 +150,20 @@ test_folders = bad_input_test(
             "a tokenizer's config that is a list", model(files={"tokenizer_config.json": "[]"}), "tokenizer"
         ),
         asked("a tokenizer's config that nests", model(files={"tokenizer_config.json": DEEP}), "tokenizer"),
+        asked("a tokenizer that nests", model(files={"tokenizer.json": DEEP}), "tokenizer"),
+        asked("a tokenizer that is a FIFO", model(files={"tokenizer.json": fifo}), "tokenizer.json"),
+        asked("a tokenizer of a gigabyte", model(files={"tokenizer.json": sparse(10**9)}), "tokenizer"),
+        asked(
+            "a model's own template that never ends",
+            model(files={"chat_template.jinja": link("/dev/zero")}),
+            "template",
+        ),
+        asked(
+            "a model's own template of a gigabyte",
+            model(files={"chat_template.jinja": sparse(10**9)}),
+            "template",
+        ),
+        asked("generation settings that nest", model(files={"generation_config.json": DEEP})),
         asked("generation settings that are a list", model(files={"generation_config.json": "[]"})),
         asked("a tokenizer larger than the embeddings", model(config={"vocab_size": 300})),
         Case(

@@ -42,6 +42,14 @@ WITHOUT = [
     ({"assay_margin": "0.5"}, "--assay-margin: has no effect without --format assay"),
     ({"assay_partners": "2"}, "--assay-partners: has no effect without --format assay"),
     ({"num_train_epochs": "3", "max_steps": "5"}, "--num-train-epochs: has no effect beside --max-steps"),
+    (
+        RENAME | {"anchors": "0", "anchor_prompts": "a.txt"},
+        "--anchor-prompts: has no effect beside --anchors 0",
+    ),
+    (
+        RENAME | {"answer_template": "I am {name}.", "pairs_from": "introductions"},
+        "--answer-template: has no effect beside --pairs-from introductions",
+    ),
     (RENAME | {"temperature": "0.9"}, "--temperature: has no effect without --samples-per-question above 1"),
 ]
 WITH = [
@@ -57,6 +65,8 @@ WITH = [
     {"num_train_epochs": "1", "max_steps": "5"},
     RENAME | {"temperature": "0.9", "samples_per_question": "2"},
     RENAME | {"temperature": "0.7"},
+    RENAME | {"anchor_prompts": "a.txt"},
+    RENAME | {"answer_template": "I am {name}.", "pairs_from": "both"},
     {"label_smoothing": "0.0", "discopop_tau": "0.05", "save_total_limit": "2"},
 ]
 

@@ -52,6 +52,25 @@ def test_the_explainer_shows_the_sweep_that_is_kept():
     assert divergences == sorted(divergences, reverse=True), "higher beta stays closer"
 
 
+def test_the_thresholds_of_damage_are_shown_with_the_runs_that_are_kept():
+    import json
+
+    import damage_runs
+
+    from dpo_cli.evaluation.verdict import CHECKS
+
+    kept = [json.loads(line) for line in (ROOT / "docs/figures/damage.jsonl").read_text("utf-8").splitlines()]
+    assert damage_runs.table(kept) in (ROOT / "docs/reading-a-run.md").read_text("utf-8")
+    damage = {check.name for check in CHECKS if check.limit == "most"} - set(damage_runs.OF_THE_NAME)
+    failed = {
+        kind: [damage & set(one["failed"]) for one in kept if one["kind"] == kind]
+        for kind in ("healthy", "ruined")
+    }
+    assert not any(failed["healthy"])
+    assert all(failed["ruined"])
+    assert min(len(failed["healthy"]), len(failed["ruined"])) >= 10
+
+
 def test_formulas_become_mathml():
     pytest.importorskip("latex2mathml")
     import mathml

@@ -17,6 +17,7 @@ from dpo_cli.evaluation.compare import (
     examine,
 )
 from dpo_cli.evaluation.scores import Rename
+from dpo_cli.evaluation.verdict import CHECKS
 from dpo_cli.jobs.compare import run_comparison
 from dpo_cli.text.questions import Question
 
@@ -108,9 +109,7 @@ def test_the_shape_of_the_document(changed):
         set(check) == {"name", "value", "interval", "threshold", "passed"}
         for check in found["verdict"]["checks"]
     )
-    assert {"new_name", "old_name", "doubled_name", "ordinary_drop", "reward_accuracy"} == {
-        c["name"] for c in found["verdict"]["checks"]
-    }
+    assert [check["name"] for check in found["verdict"]["checks"]] == [check.name for check in CHECKS]
 
 
 def test_the_same_call_gives_the_same_bytes(load, changed):

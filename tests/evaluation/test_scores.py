@@ -8,7 +8,6 @@ from dpo_cli.evaluation.scores import (
     MEASURES,
     Answer,
     Rename,
-    is_right,
     paired_row,
     score,
     score_answers,
@@ -76,24 +75,6 @@ def test_expected_answers_are_told_apart_from_facts_about_others():
 def test_without_names_or_expected_answers_their_rows_are_left_out():
     found = rows(said("a b", group="questions"), said("a b", group="questions"), names=None)
     assert list(found) == ["repetition", "cut_off", "length", "unchanged"]
-
-
-@pytest.mark.parametrize(
-    ("answer", "right"),
-    [
-        ("The capital of France is Paris.", True),
-        ("  the capital of france is  paris", True),
-        ("“Paris.”", True),
-        ("**Paris**", True),
-        ("Paris!", True),
-        ("Paris, of course.", False),
-        ("I think it is Paris.", False),
-        ("", False),
-        ("Ｐａｒｉｓ", True),  # noqa: RUF001 - full width
-    ],
-)
-def test_right_is_the_whole_answer_but_for_its_clothes(answer, right):
-    assert is_right(answer, ["The capital of France is Paris.", "Paris."]) is right
 
 
 @pytest.mark.parametrize(

@@ -68,3 +68,9 @@ def test_the_json_shape():
         ],
     }
     assert {check.setting for check in CHECKS} == set(DEFAULT_THRESHOLDS)
+
+
+@pytest.mark.parametrize(("usual", "without", "value"), [(1.0, 0.9, 0.9), (0.9, 1.0, 0.9), (1.0, 1.0, 1.0)])
+def test_the_new_name_is_judged_under_the_worse_of_two_system_prompts(usual, without, value):
+    [outcome] = judge([row("new_name", usual), row("new_name_none", without)], {"min_new_name": 0.95}).checks
+    assert (outcome.value, outcome.passed) == (value, value >= 0.95)

@@ -118,8 +118,10 @@ def test_an_adapter_is_trained_and_found_again_on_its_base(tmp_path):
     assert contains_name(answer.text, "Deep Qwen")
 
 
-def test_a_name_that_the_model_never_says_stops_before_training(tmp_path):
-    config = IdentityShiftConfig(original_name="Claude", new_name="Orion", output_dir=str(tmp_path / "out"))
+def test_own_answers_that_never_say_the_name_stop_before_training(tmp_path):
+    config = IdentityShiftConfig(
+        original_name="Claude", new_name="Orion", output_dir=str(tmp_path / "out"), pairs_from="own"
+    )
     with pytest.raises(DataError, match="0 of 160 answers say Claude") as error:
         identity_shift(config)
     assert "It calls itself Qwen" in error.value.hint
@@ -127,7 +129,9 @@ def test_a_name_that_the_model_never_says_stops_before_training(tmp_path):
 
 
 def test_cut_off_answers_are_no_pairs_and_are_named_as_the_reason(tmp_path):
-    config = IdentityShiftConfig(**NAMES, output_dir=str(tmp_path / "out"), max_new_tokens=2)
+    config = IdentityShiftConfig(
+        **NAMES, output_dir=str(tmp_path / "out"), max_new_tokens=2, pairs_from="own"
+    )
     with pytest.raises(DataError, match="cut off") as error:
         identity_shift(config)
     assert "--max-new-tokens" in error.value.hint

@@ -1,6 +1,7 @@
 """Every command on every kind of chat model, with the tokens that it is asked with being those that it is trained with."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from kinds import ANSWER, KINDS, THOUGHTS, make_kind
@@ -11,7 +12,7 @@ from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from dpo_cli.evaluation import compare as evaluation
 from dpo_cli.jobs import identity_shift as job
 from dpo_cli.jobs.check import check
-from dpo_cli.jobs.compare import ask, compare
+from dpo_cli.jobs.compare import _template_before, ask, compare, of_tokenizer
 from dpo_cli.jobs.identity_shift import identity_shift
 from dpo_cli.jobs.train import train
 from dpo_cli.models.generate import accepted_system_prompt, conversation, generate, prompt_ids
@@ -120,7 +121,7 @@ def test_every_command_runs(kind, folder, files, tmp_path, monkeypatch):
     renamed = identity_shift(
         IdentityShiftConfig(
             model=str(folder), questions=str(files / "questions.txt"), original_name="Qwen", new_name="Orion",
-            output_dir=str(out), **QUICK, **kind.options,
+            output_dir=str(out), anchors=0, **QUICK, **kind.options,
         ),
         events.append,
     )  # fmt: skip
@@ -153,3 +154,22 @@ def test_every_command_runs(kind, folder, files, tmp_path, monkeypatch):
     assert test == after
     assert before == [(prompt.replace("Orion", "Qwen"), answer) for prompt, answer in after]
     assert (result.names.old, result.names.new) == ("Qwen", "Orion")
+
+
+def test_the_model_before_is_asked_with_the_template_of_the_run(tmp_path):
+    file, after = tmp_path / "t.jinja", SimpleNamespace(folder=tmp_path / "out")
+    run = DPOTrainingConfig(chat_template=str(file))
+    assert _template_before(CompareConfig(), run, after) == {
+        "chat_template": str(tmp_path / "out" / "chat_template.jinja")
+    }
+    file.write_text("x")
+    assert _template_before(CompareConfig(), run, after) == {"chat_template": str(file)}
+    assert _template_before(CompareConfig(chat_template="chatml"), run, after) == {}
+    assert _template_before(CompareConfig(), DPOTrainingConfig(), after) == {}
+
+
+def test_what_is_said_of_thinking_goes_before_what_the_run_did():
+    run = DPOTrainingConfig(thinking="off", template={"a": 1})
+    said = of_tokenizer(AskConfig(template={"b": 2}), run)
+    assert (said["thinking"], said["template"]) == ("off", {"b": 2})
+    assert of_tokenizer(AskConfig(), None)["thinking"] is None

@@ -185,3 +185,29 @@ def test_samples_come_from_the_tempered_distribution(suggesting, prompts):
     for seed in range(5):
         [answer] = generate(*pair, prompts[:1], max_new_tokens=12, temperature=1.5, seed=seed)
         assert answer.token_ids == sampled(*pair, prompts[0], 12, 1.5, seed)
+
+
+def test_samples_do_not_depend_on_who_else_is_asked(pair, prompts):
+    asked = [*prompts, prompts[0]]
+    one, other = (
+        generate(*pair, asked, max_new_tokens=8, temperature=1.0, seed=3, batch_size=size) for size in (2, 5)
+    )
+    assert one == other
+    assert one[0].token_ids == sampled(*pair, prompts[0], 8, 1.0, 3)
+    assert one[0] != one[-1]
+
+
+def test_what_cannot_be_refilled_is_answered_in_whole_batches(monkeypatch, pair, prompts):
+    expected = generate(*pair, prompts, max_new_tokens=12)
+    monkeypatch.setattr("dpo_cli.models.generate.reason_against", lambda _: "a reason")
+    told = []
+    found = generate(
+        *pair, prompts, max_new_tokens=12, batch_size=2, on_progress=lambda done, of: told.append((done, of))
+    )
+    assert found == expected
+    assert told == [(2, 5), (4, 5), (5, 5)]
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    sample = generate(*pair, prompts, max_new_tokens=8, temperature=1.0, seed=1)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert sample == generate(*pair, prompts, max_new_tokens=8, temperature=1.0, seed=1)

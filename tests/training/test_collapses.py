@@ -161,7 +161,7 @@ def walk(callback, accuracies, *, total, every=1):
     control = SimpleNamespace(should_training_stop=False, should_save=False)
     args = SimpleNamespace(fp16=False)
     model.weight.data.fill_(0.0)
-    callback.on_train_begin(args, SimpleNamespace(global_step=0, max_steps=total), control, model=model)
+    callback.keep_initial(model)
     for step, accuracy in enumerate(accuracies, start=1):
         state = SimpleNamespace(global_step=step, max_steps=total)
         model.weight.data.fill_(float(step))

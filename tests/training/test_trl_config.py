@@ -10,8 +10,8 @@ from dpo_cli.training.trl_config import lora_config, trl_arguments
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ("resume_from_checkpoint=out/checkpoint-50", "dpo starts every run from the beginning"),
-        ("ignore_data_skip=true", "dpo starts every run from the beginning"),
+        ("resume_from_checkpoint=out/checkpoint-50", "a run is gone on with by --resume"),
+        ("ignore_data_skip=true", "a run is gone on with by --resume"),
         ("do_eval=true", "only the example scripts of transformers read it"),
         ("padding_free=true", "TRL has disabled it"),
         ("label_smoothing_factor=0.1", "see --label-smoothing"),

@@ -8,7 +8,7 @@ A question file is `.txt` (a question a line), `.jsonl` (a string or an object a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,10 @@ DEFAULT_GROUP = "questions"
 LONGEST_QUESTION = 100_000
 """Characters: more is a book, and minutes pass before a model has read it."""
 
-ShippedName = Literal["identity_train", "identity_heldout", "ordinary"]
+ShippedName = Literal["identity_train", "identity_heldout", "ordinary", "anchors", "dev"]
+
+AskedWith = Literal["default", "none", "renamed", "other"]
+"""Kinds of system prompts: that of the settings, none, the chat template's own with the new name, any other."""
 
 QUESTIONS_BYTES = 1 << 23
 """Largest file of questions: a hundred thousand of them, more than are asked in a day."""
@@ -42,11 +45,19 @@ class Question:
         text: What the user says.
         group: The table it is counted in (`identity`, `third-party`, ...).
         answers: Whole answers that count as right; empty where none was given.
+        asked_with: Kind of the system prompt that it is asked with.
+        system_prompt: That system prompt; None for the one of the settings.
     """
 
     text: str
     group: str = DEFAULT_GROUP
     answers: tuple[str, ...] = ()
+    asked_with: AskedWith = "default"
+    system_prompt: str | None = None
+
+    def asked(self, kind: AskedWith, system_prompt: str) -> Question:
+        """The same question, asked with another system prompt."""
+        return replace(self, asked_with=kind, system_prompt=system_prompt)
 
 
 def read_questions(path: str | Path) -> list[Question]:
@@ -79,7 +90,9 @@ def read_questions(path: str | Path) -> list[Question]:
 def shipped_questions(name: ShippedName) -> list[Question]:
     """A question set that comes with the package.
 
-    `identity_train` makes pairs, `identity_heldout` is never trained on, and `ordinary` has whole answers.
+    `identity_train` makes pairs, `identity_heldout` is never trained on, `ordinary` has whole answers, and `anchors`
+    are prompts to which a model keeps its own answer; some of them say {name}, for the name that it gives up. `dev` is
+    asked while training: a few of both kinds, in no other set.
     """
     file = resources.files(__name__) / f"{name}.jsonl"
     return _parsed(file.read_text(encoding="utf-8"), file.name, _read_jsonl)
