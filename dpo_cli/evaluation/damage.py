@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-    from dpo_cli.evaluation.compare import Examination
+    from dpo_cli.evaluation.examination import Examination
     from dpo_cli.evaluation.scores import Answer
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dpo_cli.evaluation.compare import DEFAULT_TRUNCATION, AskSettings
+from dpo_cli.evaluation.examination import DEFAULT_TRUNCATION, AskSettings
 from dpo_cli.evaluation.verdict import CHECKS
 from dpo_cli.events import Noted
 

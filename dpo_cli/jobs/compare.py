@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from dpo_cli.evaluation.compare import AskSettings, Comparison, Examination
+    from dpo_cli.evaluation.compare import Comparison
+    from dpo_cli.evaluation.examination import AskSettings, Examination
     from dpo_cli.evaluation.scores import Answer
 
     Run = DPOTrainingConfig | IdentityShiftConfig
@@ -93,7 +94,7 @@ def ask(config: AskConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer
     located = locate_model(name, revision=config.model_revision, base=config.base)
     stages = Stages(on_event)
     with stages.stage("loading the model"):
-        from dpo_cli.evaluation.compare import answer_questions
+        from dpo_cli.evaluation.examination import answer_questions
         from dpo_cli.jobs.asking import ask_settings, note_cut_thinking, note_system_prompt
         from dpo_cli.models.loading import load_located
 
@@ -228,8 +229,9 @@ def run_comparison(
         ModelError: A model cannot be loaded, or has no chat template.
         DataError: Pairs are given, and none has anything to score.
     """
-    from dpo_cli.evaluation.compare import AskSettings, compare_examinations, examine
+    from dpo_cli.evaluation.compare import compare_examinations
     from dpo_cli.evaluation.damage import read_back
+    from dpo_cli.evaluation.examination import AskSettings, examine
 
     def examined(name: str, first: Examination | None) -> Examination:
         return examine(

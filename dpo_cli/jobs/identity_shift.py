@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from dpo_cli.errors import ConfigError
 from dpo_cli.events import Noted, OnEvent, ignore
 from dpo_cli.jobs.dev_questions import dev_questions
-from dpo_cli.jobs.run import json_lines, prepare
+from dpo_cli.jobs.prepare import prepare
+from dpo_cli.jobs.run import json_lines
 from dpo_cli.synthesis.anchors import anchor_texts
 from dpo_cli.synthesis.identity import questions_in
 from dpo_cli.synthesis.rename import RenameSettings, make_rename_pairs
@@ -97,7 +98,7 @@ def identity_shift(
     anchors = _anchor_prompts(config, asked)
     heldout = _heldout([*asked, *anchors])
     with stages.stage("loading the libraries"):
-        from dpo_cli.evaluation.compare import examine
+        from dpo_cli.evaluation.examination import examine
         from dpo_cli.evaluation.scores import Rename
         from dpo_cli.jobs.asking import (
             ask_settings,

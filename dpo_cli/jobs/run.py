@@ -1,4 +1,4 @@
-"""What both training jobs share: one preparation, one training, one end that no report can spoil."""
+"""What both training jobs share: one training, one end that no report can spoil."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dpo_cli.characters import escaped_json
-from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, Recipe, user_path
-from dpo_cli.errors import DpoError, OutputError, first_line
-from dpo_cli.events import Noted, OnEvent
-from dpo_cli.jobs.stages import Stages
-from dpo_cli.models.locate import LocatedModel, locate_policy, model_folders
+from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, Recipe
+from dpo_cli.errors import DpoError, first_line
+from dpo_cli.events import Noted
 from dpo_cli.redaction import redact
 from dpo_cli.run_folder import OutputFolder, disk_in_words, history_text, write_file
-from dpo_cli.training.filled import fill, recipe_file
-from dpo_cli.training.preflight import preflight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,9 +21,12 @@ if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from dpo_cli.evaluation.compare import Comparison, Examination
+    from dpo_cli.evaluation.compare import Comparison
+    from dpo_cli.evaluation.examination import Examination
     from dpo_cli.evaluation.scores import Rename
+    from dpo_cli.jobs.stages import Stages
     from dpo_cli.models.generate import Message
+    from dpo_cli.models.locate import LocatedModel
     from dpo_cli.text.questions import Question
     from dpo_cli.training.learning import DevQuestions
     from dpo_cli.training.loop import Training, TrainingResult
@@ -142,7 +141,8 @@ class Run(Generic[C]):
             how: The arguments that `examine` was called with, besides model, questions and name.
             names: The old name and the new one, where there are such.
         """
-        from dpo_cli.evaluation.compare import compare_examinations, examine
+        from dpo_cli.evaluation.compare import compare_examinations
+        from dpo_cli.evaluation.examination import examine
         from dpo_cli.jobs.asking import thresholds_of
 
         policy, name = (training.model, training.tokenizer), str(self.folder.path)
@@ -212,44 +212,6 @@ class Run(Generic[C]):
     def _note(self, problem: str) -> None:
         self.problems.append(problem)
         self.stages.on_event(Noted(f"failed after training, {problem}"))
-
-
-def evaluates(config: DPOTrainingConfig | IdentityShiftConfig) -> bool:
-    """Whether pairs are held out while training; the pairs that ship bring theirs, a new name has none."""
-    if isinstance(config, IdentityShiftConfig):
-        return False
-    return config.dataset is None or config.eval_dataset is not None or config.eval_fraction > 0
-
-
-def prepare(config: C, on_event: OnEvent, *, job: str, reads: Callable[[C], Iterable[str | None]]) -> Run[C]:
-    """Check everything that can be checked before libraries are loaded.
-
-    Args:
-        config: The settings as given.
-        on_event: Where events go.
-        job: The table of the model's preset that applies.
-        reads: Makes names of files and folders that the run reads from its settings; hub ids and None are left out.
-
-    Raises:
-        UserError: If a setting, the model or the output folder is wrong; nothing has been written then.
-    """
-    preflight(config, evaluate=evaluates(config))
-    located = locate_policy(config)
-    filled = fill(config, located, job, on_event)
-    config = filled.config
-    read = [*reads(config), recipe_file(config)]
-    folder = OutputFolder(
-        config.output_dir,
-        config,
-        overwrite=config.overwrite,
-        inputs=model_folders(located),
-        data=[path for name in read if name and (path := user_path(name, OutputError)).exists()],
-        go_on=config.resume,
-        anyway=config.resume_anyway,
-        notes={"preset": filled.names},
-        notice=lambda text: on_event(Noted(text)),
-    )
-    return Run(config, filled.preset, filled.recipe, located, folder, Stages(on_event))
 
 
 def json_lines(records: Iterable[Any]) -> str:

@@ -11,7 +11,8 @@ from dpo_cli.config import DPOTrainingConfig, user_path
 from dpo_cli.data.load import open_pairs
 from dpo_cli.errors import ConfigError, OutputError
 from dpo_cli.events import Noted, OnEvent, ignore
-from dpo_cli.jobs.run import json_file, json_lines, prepare
+from dpo_cli.jobs.prepare import prepare
+from dpo_cli.jobs.run import json_file, json_lines
 from dpo_cli.run_folder import result_file, write_file
 from dpo_cli.text.questions import Question
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from dpo_cli.config import Recipe
     from dpo_cli.data.load import LoadedPairs, OpenPairs
-    from dpo_cli.evaluation.compare import Comparison, Examination
+    from dpo_cli.evaluation.compare import Comparison
+    from dpo_cli.evaluation.examination import Examination
     from dpo_cli.models.locate import LocatedModel
     from dpo_cli.training.loop import TrainingResult
 
@@ -110,7 +112,7 @@ def train(
     opened = open_pairs(_with_shipped_pairs(config))  # a missing file is said before anything is loaded
     rewards_file = _rewards_file(config)
     with stages.stage("loading the libraries"):
-        from dpo_cli.evaluation.compare import examine
+        from dpo_cli.evaluation.examination import examine
         from dpo_cli.evaluation.implicit_rewards import reward_records
         from dpo_cli.jobs.asking import (
             ask_settings,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from dpo_cli.evaluation.compare import answers_json
+from dpo_cli.evaluation.examination import answers_json
 from dpo_cli.evaluation.scores import is_right
 from dpo_cli.report.console import stdout, visible, visible_line, write_json
 

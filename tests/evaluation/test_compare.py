@@ -9,13 +9,8 @@ from tiny_models import make_model, make_tokenizer
 
 from dpo_cli.config import Truncation
 from dpo_cli.errors import DataError
-from dpo_cli.evaluation.compare import (
-    AskSettings,
-    answer_questions,
-    answers_json,
-    compare_examinations,
-    examine,
-)
+from dpo_cli.evaluation.compare import compare_examinations
+from dpo_cli.evaluation.examination import AskSettings, answer_questions, answers_json, examine
 from dpo_cli.evaluation.scores import Rename
 from dpo_cli.evaluation.verdict import CHECKS
 from dpo_cli.jobs.compare import run_comparison

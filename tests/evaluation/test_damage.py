@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from dpo_cli.evaluation.compare import AskSettings, compare_examinations, examine
+from dpo_cli.evaluation.compare import compare_examinations
 from dpo_cli.evaluation.damage import form_rows, read_back
 from dpo_cli.evaluation.divergence import Continuation
+from dpo_cli.evaluation.examination import AskSettings, examine
 from dpo_cli.evaluation.scores import Answer, Rename
 from dpo_cli.text.questions import Question, shipped_questions
 

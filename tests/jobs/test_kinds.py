@@ -9,7 +9,7 @@ from kinds import ANSWER, KINDS, THOUGHTS, make_kind
 from dpo_cli.config import AskConfig, CheckConfig, CompareConfig, DPOTrainingConfig, IdentityShiftConfig
 from dpo_cli.data.pairs import Pair
 from dpo_cli.data.tokens.tokenizer import PairTokenizer
-from dpo_cli.evaluation import compare as evaluation
+from dpo_cli.evaluation import examination as evaluation
 from dpo_cli.jobs import identity_shift as job
 from dpo_cli.jobs.check import check
 from dpo_cli.jobs.compare import _template_before, ask, compare, of_tokenizer

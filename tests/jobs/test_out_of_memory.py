@@ -17,7 +17,7 @@ def test_memory_that_runs_out_while_held_out_pairs_are_scored_is_said_in_words(
         msg = "CUDA out of memory. Tried to allocate 2 GiB"
         raise torch.OutOfMemoryError(msg)
 
-    monkeypatch.setattr("dpo_cli.evaluation.compare.examine", full)
+    monkeypatch.setattr("dpo_cli.evaluation.examination.examine", full)
     file = tmp_path / "pairs.jsonl"
     file.write_text(
         json.dumps({"prompt": "Who are you?", "chosen": " I am Qwen.", "rejected": " No."}) + "\n"

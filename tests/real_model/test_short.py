@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from dpo_cli.config import CheckConfig, DPOTrainingConfig
-from dpo_cli.evaluation.compare import AskSettings, answer_questions
+from dpo_cli.evaluation.examination import AskSettings, answer_questions
 from dpo_cli.jobs.check import check
 from dpo_cli.jobs.train import train
 from dpo_cli.models.loading import load_model_and_tokenizer

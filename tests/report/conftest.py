@@ -9,7 +9,8 @@ import re
 import pytest
 import terminal
 
-from dpo_cli.evaluation.compare import Examination, Margins, compare_examinations
+from dpo_cli.evaluation.compare import Margins, compare_examinations
+from dpo_cli.evaluation.examination import Examination
 from dpo_cli.evaluation.scores import Answer, Rename, Score
 from dpo_cli.events import Warned
 from dpo_cli.report.record import RunRecord

@@ -119,7 +119,7 @@ def test_what_fails_after_training_is_a_line_and_costs_nothing_else(
 
 def test_a_second_evaluation_that_fails_is_a_line_and_no_success(train, tmp_path, tiny_model):
     def second():
-        import dpo_cli.evaluation.compare as module
+        import dpo_cli.evaluation.examination as module
 
         right, calls = module.examine, []
 

@@ -104,7 +104,7 @@ def test_a_stream_can_train_a_model_that_brings_its_code(tiny_model, pairs, tmp_
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"])
 def test_several_processes_are_refused(tiny_model, pairs, tmp_path, monkeypatch, name):
     config = settings(tmp_path / "out")
-    monkeypatch.setattr("dpo_cli.jobs.run.locate_policy", broken)  # nothing is read before
+    monkeypatch.setattr("dpo_cli.jobs.prepare.locate_policy", broken)  # nothing is read before
     monkeypatch.setenv(name, "2")
     for run in (
         lambda: DPOTrainerWrapper(str(tiny_model), train_dataset=pairs, training_config=config),
