@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dpo_cli.evaluation.divergence import Continuation, token_log_probs
+from dpo_cli.evaluation.divergence import Continuation, token_log_probs, unlikeliness
 from dpo_cli.evaluation.intervals import ratio_interval
 from dpo_cli.evaluation.scores import IDENTITY, Score, ScoreRow, lone_row, paired_row
 from dpo_cli.text.words import repetition, words
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 
     from dpo_cli.evaluation.examination import Examination
     from dpo_cli.evaluation.scores import Answer
-
-
-def unlikeliness(read: Sequence[Continuation], log_probs: Sequence[float]) -> dict[int, float]:
-    """Place of a question to minus the log-probability per token of what was read there; nothing without log-probabilities."""
-    return {one.row: -value / len(one.tokens) for one, value in zip(read, log_probs, strict=False)}
 
 
 def read_back(

@@ -205,6 +205,11 @@ def token_log_probs(
     return [found.get(place, 0.0) for place in range(len(continuations))]
 
 
+def unlikeliness(read: Sequence[Continuation], log_probs: Sequence[float]) -> dict[int, float]:
+    """Place of a question to minus the log-probability per token of what was read there; nothing without log-probabilities."""
+    return {one.row: -value / len(one.tokens) for one, value in zip(read, log_probs, strict=False)}
+
+
 def _said(log_probs: torch.Tensor, tokens: Sequence[int]) -> float:
     """Log-probability of tokens in nats, from the distributions at their positions."""
     import torch

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_cli.config import GenerationConfig, Truncation
 from dpo_cli.errors import DataError
-from dpo_cli.evaluation.damage import unlikeliness
-from dpo_cli.evaluation.divergence import Continuation, Distributions, Reading, distributions, read_again
+from dpo_cli.evaluation.divergence import (
+    Continuation,
+    Distributions,
+    Reading,
+    distributions,
+    read_again,
+    unlikeliness,
+)
 from dpo_cli.evaluation.implicit_rewards import PairLogProbs, PairTokens, encode_pairs, pair_log_probs
 from dpo_cli.evaluation.scores import Answer, Score
 
