@@ -186,7 +186,9 @@ def test_a_run_that_cannot_get_there_says_what_it_reached_and_two_settings():
     assert "60%" in said
     assert all(one in said for one in helps)
     with_sft = config.model_copy(update={"loss_type": ("sigmoid", "sft"), "num_train_epochs": 2})
-    assert settings_that_help(missed, with_sft) == ["--num-train-epochs 4", "--learning-rate 2e-05"]
+    assert settings_that_help(missed, with_sft) == ["--num-train-epochs 4", "--pairs-from both"]
+    with_both = with_sft.model_copy(update={"pairs_from": "both"})
+    assert settings_that_help(missed, with_both) == ["--num-train-epochs 4", "--learning-rate 2e-05"]
     claiming = Learning([DevScore(0, 0, 0, 0), DevScore(8, 1.0, 0.5, 0.1)], 8, 8, 0.95)
     assert "--learning-rate 5e-06" in settings_that_help(claiming, with_sft)
     assert settings_that_help(Learning(curve, 16, 16, 0.6, reached=True), config) == []
