@@ -178,10 +178,10 @@ def _make_pairs(
 def _anchors(config: IdentityShiftConfig) -> int | None:
     """How many anchors there shall be; None for the default number.
 
-    An anchor makes the new name less likely, and a loss that only compares takes that to the questions about the name as
-    well: the model no longer says the old name and garbles the new one. An SFT term holds it.
+    An anchor makes the new name less likely. An SFT term holds it where it belongs; a loss without one gets no anchors
+    unless they are asked for.
     """
-    if config.anchors is None and "sft" not in config.loss_type:
+    if config.anchors is None and config.anchor_prompts is None and "sft" not in config.loss_type:
         return 0
     return config.anchors
 
