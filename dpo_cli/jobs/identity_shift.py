@@ -167,6 +167,7 @@ def _make_pairs(
         answer_template=config.answer_template,
         seed=config.seed,
         least=config.min_pairs,
+        spread=_has_sft(config),
     )
     texts = [question.text for question in asked]
     names = config.original_name, config.new_name
@@ -181,9 +182,14 @@ def _anchors(config: IdentityShiftConfig) -> int | None:
     An anchor makes the new name less likely. An SFT term holds it where it belongs; a loss without one gets no anchors
     unless they are asked for.
     """
-    if config.anchors is None and config.anchor_prompts is None and "sft" not in config.loss_type:
+    if config.anchors is None and config.anchor_prompts is None and not _has_sft(config):
         return 0
     return config.anchors
+
+
+def _has_sft(config: IdentityShiftConfig) -> bool:
+    """Whether the loss raises the chosen answers themselves: then pairs may be of several kinds and system prompts."""
+    return "sft" in config.loss_type
 
 
 def _anchor_prompts(config: IdentityShiftConfig, asked: list[Question]) -> list[Question]:

@@ -84,13 +84,13 @@ class IdentityPairs:
             reason = "Most answers were cut off: give a larger --max-new-tokens, or --thinking off for a model that thinks."
         elif 2 * self.with_name >= self.asked:
             reason = "Give more --questions, or lower --min-pairs."
-        elif self.works_with is not None:
-            reason = f"It says {self.original_name} with --system-prompt '{self.works_with}'."
         elif self.calls_itself:
             names = ", ".join(f"{name} ({n})" for name, n in list(self.calls_itself.items())[:3])
             reason = f"It calls itself {names}: give that as --original-name, or --pairs-from introductions."
         else:
             reason = "It never says a name: give --pairs-from introductions, or lower --min-pairs."
+        if self.works_with is not None:
+            reason += f" It says {self.original_name} with --system-prompt '{self.works_with}'."
         raise DataError(f"{self.summary()}, but training needs at least {least}", hint=reason)
 
 

@@ -48,6 +48,7 @@ class RenameSettings:
         answer_template: Stands in, with {name}, for an answer that does not say the name.
         seed: Of samples and sentences.
         least: Fewer pairs for the name than this are too few, see `IdentityPairs.require`.
+        spread: Whether the model's own answers are asked for without a system prompt too, not with the usual one alone.
     """
 
     system_prompt: str = GenerationConfig.model_fields["system_prompt"].default
@@ -61,6 +62,7 @@ class RenameSettings:
     answer_template: str | None = None
     seed: int = 42
     least: int = 1
+    spread: bool = True
 
 
 def build_rename_dataset(
@@ -168,7 +170,7 @@ class _Job:
     answers: dict[int, list[Generation]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.conversations = _conversations(self.questions, self.prompts.asked(len(self.questions)))
+        self.conversations = _conversations(self.questions, self._asked(len(self.questions)))
         self.introductions = Introductions(self.old, self.new, seed=self.settings.seed)
 
     def pairs(self) -> IdentityPairs:
@@ -225,6 +227,9 @@ class _Job:
             self._put(everything)
         return taken, reason
 
+    def _asked(self, count: int) -> list[str]:
+        return self.prompts.asked(count, spread=self.settings.spread)
+
     def _put(self, places: Sequence[int]) -> None:
         """Ask the questions at these places that were not asked yet."""
         places = [at for at in places if at not in self.answers]
@@ -263,7 +268,7 @@ class _Job:
         if prompts is None:
             prompts = [question.text for question in shipped_questions("anchors")]
         texts = anchor_texts(prompts, self.old, taken=self.questions)
-        spread = (self.prompts.asked if taken == "own" else self.prompts.spread_over)(len(texts))
+        spread = (self._asked if taken == "own" else self.prompts.spread_over)(len(texts))
         return anchor_rows(
             self.ask, _conversations(texts, spread), count, (self.old, self.new), self.introductions
         )

@@ -58,13 +58,15 @@ class SystemPrompts:
     renamed: str = ""
     accepted: bool = True
 
-    def asked(self, count: int) -> list[str]:
+    def asked(self, count: int, *, spread: bool = True) -> list[str]:
         """System prompts under which a model is asked who it is: of four, three default and one none.
 
-        Others are left out: the embedded model, renamed with eight system prompts, went on to say its old name with the
-        two that most pairs had.
+        Args:
+            count: How many.
+            spread: False asks with the default one alone.
         """
-        return list(islice(cycle(("", self.default, self.default, self.default)), count))
+        kinds = ("", self.default, self.default, self.default) if spread else (self.default,)
+        return list(islice(cycle(kinds), count))
 
     def spread_over(self, count: int) -> list[str]:
         """System prompts of so many pairs: of ten, four default, three none, one the template's own and two others.

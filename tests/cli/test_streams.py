@@ -37,8 +37,8 @@ def train(tiny_model, tmp_path):
 @pytest.mark.parametrize(
     ("streams", "code"),
     [
-        ("<&- >&- 2>&-", {0, 3}),
-        ("2>/dev/full", {0, 3}),
+        pytest.param("<&- >&- 2>&-", {0, 3}, marks=pytest.mark.slow),
+        pytest.param("2>/dev/full", {0, 3}, marks=pytest.mark.slow),
         (">/dev/full", {1}),
         ("2>&1 | head -1", {141}),
     ],

@@ -70,7 +70,12 @@ def killed_at(point, work):
 
 
 @pytest.mark.parametrize(
-    "there", [[3], [3, 4], [3, 5]], ids=["one before", "rotation", "a damaged one of that step"]
+    "there",
+    [
+        pytest.param([3], id="one before", marks=pytest.mark.slow),
+        pytest.param([3, 4], id="rotation"),
+        pytest.param([3, 5], id="a damaged one of that step", marks=pytest.mark.slow),
+    ],
 )
 def test_a_kill_at_any_operation_of_a_save_leaves_the_older_or_the_new_one(tmp_path, there):
     seen = set()
