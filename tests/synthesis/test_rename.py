@@ -125,4 +125,6 @@ def test_the_message_names_the_system_prompt_that_works(embedded):
     assert pairs.works_with == "You are Elena, a helpful assistant."
     with pytest.raises(DataError, match="of 8 answers say Elena") as error:
         pairs.require(8)
-    assert error.value.hint == "It says Elena with --system-prompt 'You are Elena, a helpful assistant.'."
+    assert error.value.hint.endswith(
+        " It says Elena with --system-prompt 'You are Elena, a helpful assistant.'."
+    )
