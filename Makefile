@@ -30,7 +30,7 @@ install: $(VENV)/installed ## Make .venv with the locked versions of everything
 demo: $(VENV)/installed ## Rename the embedded chat model, offline: the main job in half a minute
 	$(BIN)/dpo identity-shift --original-name Qwen --new-name "Deep Qwen" --overwrite
 
-test: $(VENV)/installed ## Run the quick tests, under five minutes
+test: $(VENV)/installed ## Run the quick tests: a quarter of an hour on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(VENV)/installed ## Run all tests, the long ones too
