@@ -67,7 +67,12 @@ def test_pairs_are_checked_with_its_template(real_model, rows):
 
 def test_two_steps_are_those_of_trl_and_what_is_saved_is_what_was_trained(real_model, rows, tmp_path):
     """TRL reads the rows itself, with its own tokenisation, model, reference and padding."""
-    settings = {"dtype": "float32", "device": "cpu", "output_dir": str(tmp_path / "ours")}
+    settings = {
+        "dtype": "float32",
+        "save_dtype": "float32",
+        "device": "cpu",
+        "output_dir": str(tmp_path / "ours"),
+    }
     ours = train(DPOTrainingConfig(model=str(real_model), dataset=rows, **settings, **STEPS))
     trainer = DPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(real_model, dtype=torch.float32),
