@@ -19,7 +19,7 @@ stopped. A run that is finished stays as it is.
 
 def run(config: ResumeConfig, as_json: bool) -> None:
     """Go on, and print what the command prints."""
-    from dpo_cli.jobs.resume import recorded_run
+    from dpo_cli.jobs.resume import interrupted_run
 
-    settings = recorded_run(config)
+    settings = interrupted_run(config)
     import_module(f"dpo_cli.cli.{settings.command.replace('-', '_')}").run(settings, as_json)

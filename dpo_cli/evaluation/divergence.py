@@ -227,29 +227,24 @@ def _walk(
     """Visit each continuation's log-probabilities, float32 [positions, vocabulary], in batches by length."""
     import torch
 
+    from dpo_cli.models.generate import evaluating
+
     _require_positions(model, continuations)
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in _batches(continuations, batch_size):
-                rows = [
-                    list(continuations[place].prompt) + list(continuations[place].tokens) for place in batch
-                ]
-                longest = max(map(len, rows))
-                # Padding on the right: a causal model never sees it, so no position shifts.
-                ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
-                mask = torch.tensor(
-                    [[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device
-                )
-                logits = model(input_ids=ids, attention_mask=mask).logits
-                for row, place in enumerate(batch):
-                    start = len(continuations[place].prompt) - 1
-                    stop = start + len(continuations[place].tokens)
-                    visit(place, _log_probs(logits[row, start:stop]))
-                del logits
-    finally:
-        model.train(training)
+    with evaluating(model), torch.no_grad():
+        for batch in _batches(continuations, batch_size):
+            rows = [list(continuations[place].prompt) + list(continuations[place].tokens) for place in batch]
+            longest = max(map(len, rows))
+            # Padding on the right: a causal model never sees it, so no position shifts.
+            ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
+            mask = torch.tensor(
+                [[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device
+            )
+            logits = model(input_ids=ids, attention_mask=mask).logits
+            for row, place in enumerate(batch):
+                start = len(continuations[place].prompt) - 1
+                stop = start + len(continuations[place].tokens)
+                visit(place, _log_probs(logits[row, start:stop]))
+            del logits
 
 
 def _require_positions(model: PreTrainedModel, continuations: Sequence[Continuation]) -> None:

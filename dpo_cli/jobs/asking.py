@@ -31,24 +31,28 @@ def ask_settings(config: GenerationConfig, truncation: Truncation = DEFAULT_TRUN
     )
 
 
-def note_system_prompt(policy: Policy, config: GenerationConfig, on_event: OnEvent) -> str:
-    """The system prompt that this model is asked with; says so where that is none because its template has no place for one.
-
-    Says as well where its answers cannot make room for each other.
-    """
-    from dpo_cli.models.continuous_batching import reason_against
+def note_system_prompt(
+    tokenizer: PreTrainedTokenizerBase, config: GenerationConfig, on_event: OnEvent
+) -> str:
+    """The system prompt that this model is asked with; says so where that is none because its template has no place for one."""
     from dpo_cli.models.generate import accepted_system_prompt
 
-    prompt = accepted_system_prompt(policy[1], config.system_prompt)
+    prompt = accepted_system_prompt(tokenizer, config.system_prompt)
     if prompt != config.system_prompt:
         on_event(
             Noted(
                 "The chat template has no place for system messages: asked without the default system prompt"
             )
         )
-    if reason := reason_against(policy[0]):
-        on_event(Noted(f"Answers are generated in whole batches, which takes longer: {reason}"))
     return prompt
+
+
+def note_whole_batches(model: PreTrainedModel, on_event: OnEvent) -> None:
+    """Say where answers of a model cannot make room for each other."""
+    from dpo_cli.models.continuous_batching import reason_against
+
+    if reason := reason_against(model):
+        on_event(Noted(f"Answers are generated in whole batches, which takes longer: {reason}"))
 
 
 def note_thinking(tokenizer: PreTrainedTokenizerBase, on_event: OnEvent) -> None:

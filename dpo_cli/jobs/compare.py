@@ -15,7 +15,6 @@ from dpo_cli.config import (
     IdentityShiftConfig,
     IdentityVerdict,
     Truncation,
-    load_settings,
     user_path,
 )
 from dpo_cli.config.sources import flag_name
@@ -24,7 +23,7 @@ from dpo_cli.events import Noted, OnEvent, OnProgress, ignore
 from dpo_cli.jobs.stages import Stages
 from dpo_cli.models.locate import LocatedModel, is_adapter, locate_model
 from dpo_cli.models.positions import length_within_positions
-from dpo_cli.run_folder import MARK
+from dpo_cli.run_folder.files import is_ours, recorded_settings
 from dpo_cli.text.questions import (
     LONGEST_QUESTION,
     Question,
@@ -63,19 +62,8 @@ def recorded_run(model: str) -> Run | None:
         ConfigError: If the `config.toml` that dpo wrote there holds wrong settings now, each named.
         ModelError: If the model's name cannot be one of a folder.
     """
-    file = user_path(model, ModelError) / "config.toml"
-    if not file.is_file():  # a pipe of that name would be waited for
-        return None
-    try:
-        with file.open(encoding="utf-8") as lines:
-            first = lines.readline().strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    if first == f"{MARK} {DPOTrainingConfig.command}.":
-        return load_settings(DPOTrainingConfig, {}, str(file), recorded=True)
-    if first == f"{MARK} {IdentityShiftConfig.command}.":
-        return load_settings(IdentityShiftConfig, {}, str(file), recorded=True)
-    return None
+    folder = user_path(model, ModelError)
+    return recorded_settings(folder) if is_ours(folder) else None
 
 
 def ask(config: AskConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer]]:
@@ -95,11 +83,18 @@ def ask(config: AskConfig, on_event: OnEvent = ignore) -> tuple[str, list[Answer
     stages = Stages(on_event)
     with stages.stage("loading the model"):
         from dpo_cli.evaluation.examination import answer_questions
-        from dpo_cli.jobs.asking import ask_settings, note_cut_thinking, note_system_prompt
+        from dpo_cli.jobs.asking import (
+            ask_settings,
+            note_cut_thinking,
+            note_system_prompt,
+            note_whole_batches,
+        )
         from dpo_cli.models.loading import load_located
 
         loaded = load_located(located, **_loading(config, recorded_run(name)), on_event=on_event)
-    note_system_prompt(loaded, config, on_event)
+    note_system_prompt(loaded[1], config, on_event)
+    if len(questions) > 1:
+        note_whole_batches(loaded[0], on_event)
     with stages.stage("asking"):
         answers = answer_questions(*loaded, questions, ask_settings(config), on_progress=stages.progress)
     note_cut_thinking(answers, on_event)
@@ -145,6 +140,7 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
             ask_settings,
             note_cut_thinking,
             note_system_prompt,
+            note_whole_batches,
             thresholds_of,
         )
         from dpo_cli.models.loading import load_located
@@ -155,11 +151,16 @@ def compare(config: CompareConfig, on_event: OnEvent = ignore) -> Comparison:
         for model in (old_model, new_model):
             max_length = length_within_positions(max_length, model, given=given, on_event=on_event)
 
+    told: set[str] = set()
+
     def load(name: str) -> Loaded:
         located = old_model if name == before else new_model
         how = _loading(config, run) | (_template_before(config, run, new_model) if name == before else {})
         loaded = load_located(located, **how, on_event=on_event)
-        note_system_prompt(loaded, config, on_event)
+        if name not in told:  # the model before is loaded again, to read the answers of the model after
+            told.add(name)
+            note_system_prompt(loaded[1], config, on_event)
+            note_whole_batches(loaded[0], on_event)
         return loaded
 
     with stages.stage("comparing"), out_of_memory_in_words(LESS_TO_ASK):

@@ -105,12 +105,14 @@ def identity_shift(
             note_cut_thinking,
             note_system_prompt,
             note_thinking,
+            note_whole_batches,
         )
         from dpo_cli.models.generate import conversation
         from dpo_cli.models.memory import out_of_memory_in_words
     with run.folder, out_of_memory_in_words():
         policy = run.load_policy()
-        system_prompt = note_system_prompt(policy, config, on_event)
+        system_prompt = note_system_prompt(policy[1], config, on_event)
+        note_whole_batches(policy[0], on_event)
         note_thinking(policy[1], on_event)
         with stages.stage("asking who it is"):
             pairs = _make_pairs(config, policy, asked, anchors, stages)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, ResumeConfig, load_settings, user_path
+from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, ResumeConfig, user_path
 from dpo_cli.errors import OutputError, listed
-from dpo_cli.run_folder.files import command_of, is_ours
+from dpo_cli.run_folder.files import is_ours, recorded_settings
 from dpo_cli.run_folder.resume import find_left, place_of, read_notes
 
-_COMMANDS: dict[str, type[DPOTrainingConfig | IdentityShiftConfig]] = {
-    cls.command: cls for cls in (DPOTrainingConfig, IdentityShiftConfig)
-}
 
-
-def recorded_run(config: ResumeConfig) -> DPOTrainingConfig | IdentityShiftConfig:
+def interrupted_run(config: ResumeConfig) -> DPOTrainingConfig | IdentityShiftConfig:
     """The settings that go on with a run, as it was started; the working folder becomes that of then.
 
     Raises:
@@ -28,10 +24,10 @@ def recorded_run(config: ResumeConfig) -> DPOTrainingConfig | IdentityShiftConfi
     folder = place if left is None else left.folder
     if not is_ours(folder):
         raise OutputError(f"{named}: there is no run of dpo", hint="Give the --output-dir of the run.")
-    cls = _COMMANDS.get(command_of(folder))
-    if cls is None:
-        raise OutputError(f"{folder}: is not of a run that trains ({listed(_COMMANDS)})")
-    settings = load_settings(cls, {}, str(folder / "config.toml"), recorded=True)
+    settings = recorded_settings(folder)
+    if settings is None:
+        trains = DPOTrainingConfig.command, IdentityShiftConfig.command
+        raise OutputError(f"{folder}: is not of a run that trains ({listed(trains)})")
     notes = read_notes(folder)
     there = notes.get("working_folder")
     if isinstance(there, str) and Path(there).is_dir():
@@ -46,4 +42,6 @@ def recorded_run(config: ResumeConfig) -> DPOTrainingConfig | IdentityShiftConfi
     preset = notes.get("preset")
     filled = set(preset) if isinstance(preset, list) else set()
     given = {name: getattr(settings, name) for name in settings.model_fields_set - filled}
-    return cls.model_construct(_fields_set=set(given | update), **(settings.model_dump() | given | update))
+    return type(settings).model_construct(
+        _fields_set=set(given | update), **(settings.model_dump() | given | update)
+    )

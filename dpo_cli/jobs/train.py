@@ -118,6 +118,7 @@ def train(
             ask_settings,
             note_cut_thinking,
             note_system_prompt,
+            note_whole_batches,
             questions_with_room,
         )
         from dpo_cli.models.memory import out_of_memory_in_words
@@ -131,7 +132,10 @@ def train(
                 hint="Give --eval-dataset or --eval-fraction.",
             )
         policy = run.load_policy(data.train)
-        system_prompt = note_system_prompt(policy, config, on_event) if heldout else ""
+        system_prompt = ""
+        if heldout:
+            system_prompt = note_system_prompt(policy[1], config, on_event)
+            note_whole_batches(policy[0], on_event)
         questions = questions_with_room(
             policy, questions_from(heldout, system_prompt), system_prompt, on_event
         )

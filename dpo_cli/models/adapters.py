@@ -53,6 +53,11 @@ def with_adapters(
     return adapted
 
 
+def bare_model(model: Any) -> Any:  # noqa: ANN401 - a model or a PeftModel
+    """The transformers model that adapters are on; without adapters the model itself."""
+    return model.get_base_model() if hasattr(model, "peft_config") else model
+
+
 def merged(model: Any) -> PreTrainedModel:  # noqa: ANN401 - a PeftModel
     """The model that an adapter makes of its base, as full weights."""
     return model.merge_and_unload()

@@ -19,6 +19,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from dpo_cli.errors import first_line
+from dpo_cli.models.adapters import bare_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,8 +116,7 @@ class Slots:
     def __init__(self, model: Any, places: int) -> None:
         self.model, self.places = model, places
         self.device = model.device
-        bare = model.get_base_model() if hasattr(model, "peft_config") else model
-        self._takes = inspect.signature(type(bare).forward).parameters.keys()
+        self._takes = inspect.signature(type(bare_model(model)).forward).parameters.keys()
         self._lengths = [0] * places
         self._columns = _Columns()
         self._layers: list[_SlotLayer] = []
@@ -275,7 +275,7 @@ def reason_against(model: Any) -> str | None:
     Args:
         model: In evaluation mode.
     """
-    bare = model.get_base_model() if hasattr(model, "peft_config") else model
+    bare = bare_model(model)
     if bare not in _reasons:
         _reasons[bare] = _reason_by_config(model, bare) or _reason_by_trial(bare)
     return _reasons[bare]

@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 from dpo_cli.batches import batches_by_length
 from dpo_cli.config import settings
 from dpo_cli.errors import ModelError
+from dpo_cli.models.adapters import bare_model
 from dpo_cli.models.continuous_batching import answers_as_they_end, reason_against
 from dpo_cli.models.loading import end_of_turn_ids
 from dpo_cli.models.positions import positions_in
@@ -139,7 +140,7 @@ def generate(
     ends = end_of_turn_ids(model, tokenizer)
     reader = AnswerReader(tokenizer)
     answers: dict[int, Generation] = {}
-    with _evaluating(model), fast_weights(model), torch.no_grad():
+    with evaluating(model), fast_weights(model), torch.no_grad():
         # One at a time there is nothing to refill.
         if min(batch_size, len(prompts)) > 1 and reason_against(model) is None:
             choose = _Sampler(temperature, seed, len(prompts), model.device)
@@ -253,7 +254,8 @@ def _seeded(found: Iterator[T], seed: int) -> Iterator[T]:
 
 
 @contextlib.contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Switch a model to evaluation, and back to what it was."""
     training = model.training
     model.eval()
     try:
@@ -296,7 +298,7 @@ def _run(
     n-grams and tokens, beams, cut-offs of the distribution, time limits, even what kind of object comes back. Some of
     these cannot be switched off by a value (None is the only one), so the model's own stands aside meanwhile.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # of a PeftModel
+    base = bare_model(model)
     own = base.generation_config
     base.generation_config = GenerationConfig()
     try:

@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from safetensors import safe_open
 
+from dpo_cli.models.adapters import bare_model
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -23,7 +25,7 @@ _asked_in: WeakKeyDictionary[torch.nn.Module, torch.dtype] = WeakKeyDictionary()
 
 def ask_in(model: torch.nn.Module, dtype: torch.dtype) -> None:
     """Say in which precision a model answers while `fast_weights` is open; adapters put on it later are meant, too."""
-    _asked_in[_bare(model)] = dtype
+    _asked_in[bare_model(model)] = dtype
 
 
 @contextlib.contextmanager
@@ -33,7 +35,7 @@ def fast_weights(model: Any) -> Iterator[None]:  # noqa: ANN401 - a model or a P
     Args:
         model: Adapters on it are cast as well. Without `ask_in`, weights are left as they are.
     """
-    with held_in(model, _asked_in.get(_bare(model), torch.float32)):
+    with held_in(model, _asked_in.get(bare_model(model), torch.float32)):
         yield
 
 
@@ -48,7 +50,7 @@ def held_in(model: Any, dtype: torch.dtype) -> Iterator[None]:  # noqa: ANN401 -
         model: Adapters on it are cast as well; what its architecture keeps in fp32 is not.
         dtype: The precision.
     """
-    bare = _bare(model)
+    bare = bare_model(model)
     kept = getattr(bare, "_keep_in_fp32_modules_strict", None) or ()
     kept = {*kept, *((getattr(bare, "_keep_in_fp32_modules", None) or ()) if dtype == torch.float16 else ())}
     stay = re.compile("|".join(rf"(?:^|\.){re.escape(name)}(?:\.|$)" for name in kept) or r"(?!)")
@@ -76,7 +78,3 @@ def stored_dtype(folder: Path) -> torch.dtype:
                 sizes[found.get_dtype()] += torch.Size(found.get_shape()).numel()
     most = max(sizes, key=sizes.__getitem__, default="F32")
     return {"BF16": torch.bfloat16, "F16": torch.float16}.get(most, torch.float32)
-
-
-def _bare(model: Any) -> Any:  # noqa: ANN401 - a model or a PeftModel
-    return model.get_base_model() if hasattr(model, "peft_config") else model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from dpo_cli.config import Settings, to_toml
+from dpo_cli.config import DPOTrainingConfig, IdentityShiftConfig, Settings, load_settings, to_toml
 from dpo_cli.run_folder.disk import write_file
 
 if TYPE_CHECKING:
@@ -37,6 +37,18 @@ def command_of(folder: Path) -> str:
     """The command that a folder of ours is of, from its `config.toml`."""
     with (folder / "config.toml").open(encoding="utf-8", errors="replace") as file:
         return file.readline(100).strip().removeprefix(MARK).strip().rstrip(".")
+
+
+def recorded_settings(folder: Path) -> DPOTrainingConfig | IdentityShiftConfig | None:
+    """The settings of the training that a folder of ours records; None if it is of another command.
+
+    Raises:
+        ConfigError: If they are wrong now, each named.
+    """
+    command = command_of(folder)
+    known: tuple[type[DPOTrainingConfig | IdentityShiftConfig], ...] = DPOTrainingConfig, IdentityShiftConfig
+    cls = next((one for one in known if one.command == command), None)
+    return None if cls is None else load_settings(cls, {}, str(folder / "config.toml"), recorded=True)
 
 
 def history_text(history: Iterable[dict[str, float]]) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from dpo_cli.events import OnProgress
-    from dpo_cli.models.generate import Message
+    from dpo_cli.models.generate import Generation, Message
 
 IDENTITY_DATASET = "mrfakename/identity"
 """The hub data set of identity questions that the specification names."""
@@ -133,14 +133,22 @@ def make_identity_pairs(
     return IdentityPairs(
         original_name=original_name,
         dataset=dataset_of(own.rows),
-        asked=len(prompts),
-        with_name=sum(contains_name(text, original_name) for _, text in finished),
-        cut_off=sum(a.truncated for a in answers),
-        empty=sum(not a.truncated and not a.text for a in answers),
         repeated=own.repeated,
         left_alone=own.left_alone,
-        calls_itself=names_given(text for _, text in finished),
+        **counts_of(answers, original_name),
     )
+
+
+def counts_of(answers: Sequence[Generation], original_name: str) -> dict[str, Any]:
+    """What became of answers, as the attributes of `IdentityPairs` that tell it; one that was cut off says nothing."""
+    finished = [one.text for one in answers if one.text and not one.truncated]
+    return {
+        "asked": len(answers),
+        "with_name": sum(contains_name(text, original_name) for text in finished),
+        "cut_off": sum(one.truncated for one in answers),
+        "empty": sum(not one.truncated and not one.text for one in answers),
+        "calls_itself": names_given(finished),
+    }
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dpo_cli.config import GenerationConfig
 from dpo_cli.synthesis.anchors import DEFAULT_ANCHORS, anchor_rows, anchor_texts
-from dpo_cli.synthesis.identity import names_given, own_pairs
+from dpo_cli.synthesis.identity import counts_of, own_pairs
 from dpo_cli.synthesis.identity_pairs import IdentityPairs, dataset_of, kinds_of, pair_row
 from dpo_cli.synthesis.introductions import Introductions
 from dpo_cli.synthesis.system_prompts import SystemPrompts, system_prompts
@@ -195,17 +195,13 @@ class _Job:
         return IdentityPairs(
             original_name=self.old,
             dataset=dataset_of(rows, with_kind=True),
-            asked=len(given),
-            with_name=self._with_name(),
-            cut_off=sum(one.truncated for one in given),
-            empty=sum(not one.truncated and not one.text for one in given),
             repeated=repeated,
             left_alone=left_alone,
-            calls_itself=names_given(text for _, text in self._finished()),
             kinds=kinds_of(rows),
             choice=f"pairs from {_WORDS[taken]}: {reason}",
             anchors=anchors,
             works_with=works_with,
+            **counts_of(given, self.old),
         )
 
     def _choice(self) -> tuple[PairsFrom, str]:

@@ -113,11 +113,10 @@ def _graded(sentences: list[Said], content: frozenset[str], key: Tokens) -> Grad
     numbers = [token for token in key if is_number(token)]
     if len(key) <= _PHRASE and len(numbers) == 1:
         return _number(sentences, content, numbers[0], next((one for one in key if one != numbers[0]), ""))
-    return (_named if len(key) <= _PHRASE else _described)(sentences, content, key)
+    return _named(sentences, content, key) if len(key) <= _PHRASE else _described(sentences, key)
 
 
-def _described(sentences: list[Said], content: frozenset[str], key: Tokens) -> Grade:
-    del content
+def _described(sentences: list[Said], key: Tokens) -> Grade:
     said = [token for sentence in sentences for token in sentence.tokens]
     share = sum(any(like(token, word) for token in said) for word in key) / len(key)
     return Grade(share >= _DESCRIBED, f"has {share:.0%} of the words of: {' '.join(key)}")

@@ -8,36 +8,12 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from dpo_cli.text.numerals import NUMERALS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_WORDS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-    "twenty-one",
-    "twenty-two",
-    "twenty-three",
-    "twenty-four",
-]
+_NUMERALS = {int(digits): word for word, digits in NUMERALS.items()}
 _LARGEST = 12
 
 
@@ -82,12 +58,18 @@ class Category:
         return list(dict.fromkeys([*filled, *self.also.get(row[0], ())]))
 
 
+def _in_words(number: int) -> str:
+    """A number below a hundred."""
+    tens, ones = divmod(number, 10)
+    return _NUMERALS.get(number) or f"{_NUMERALS[10 * tens]}-{_NUMERALS[ones]}"
+
+
 def _sums(kind: str) -> list[tuple[str, ...]]:
     numbers = range(_LARGEST + 1)
     if kind == "addition":
         return [(str(a), str(b), str(a + b)) for a in numbers for b in numbers]
     if kind == "addition-words":
-        return [(_WORDS[a], _WORDS[b], _WORDS[a + b]) for a in numbers for b in numbers]
+        return [(_in_words(a), _in_words(b), _in_words(a + b)) for a in numbers for b in numbers]
     return [(str(a), str(b), str(a - b)) for a in numbers for b in range(a + 1)]
 
 

@@ -50,16 +50,10 @@ def test_identity_questions_and_questions_asked_twice_are_not_damage():
     assert "longer" not in {row.name for row in form_rows(silent, silent)}
 
 
-def test_both_readings_are_the_plain_formula(tiny_model):
+def test_both_readings_are_the_plain_formula(two):
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    before, after = (AutoModelForCausalLM.from_pretrained(tiny_model).eval() for _ in range(2))
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for parameter in after.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    before, after, tokenizer = two
     questions = [Question("Who are you?", "identity"), Question("one two"), Question("What is 1 + 1?")]
     settings = AskSettings(max_new_tokens=9, batch_size=2)
     old = examine((before, tokenizer), questions, name="before", settings=settings)

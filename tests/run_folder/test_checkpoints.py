@@ -10,6 +10,7 @@ import shutil
 import signal
 
 import pytest
+from killing import kill_before
 
 from dpo_cli.run_folder import checkpoints
 from dpo_cli.run_folder.checkpoints import (
@@ -47,19 +48,7 @@ def killed_at(point, work):
     """Do some work in a forked child, and kill it before the file operation of that number; whether it came to that."""
     child = os.fork()
     if child == 0:
-        count = [0]
-
-        def counted(operation):
-            def wrapper(*args, **kwargs):
-                count[0] += 1
-                if count[0] == point:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return operation(*args, **kwargs)
-
-            return wrapper
-
-        for name in OPERATIONS:
-            setattr(os, name, counted(getattr(os, name)))
+        _, counted = kill_before(point, OPERATIONS)
         io.open = builtins.open = counted(io.open)
         checkpoints.exchange = counted(checkpoints.exchange)
         try:

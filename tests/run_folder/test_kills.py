@@ -8,6 +8,7 @@ import signal
 import traceback
 
 import pytest
+from killing import kill_before
 
 from dpo_cli.config import DPOTrainingConfig
 from dpo_cli.run_folder import OutputFolder, disk, folder, manifest
@@ -53,20 +54,9 @@ def in_child(work):
 
 def killed_at(point, place, *, swap):
     """Run until the file operation of that number is about to happen, and kill the process there."""
-    count = [0]
-
-    def counted(operation):
-        def wrapper(*args, **kwargs):
-            count[0] += 1
-            if count[0] == point:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return operation(*args, **kwargs)
-
-        return wrapper
 
     def work():
-        for name in OPERATIONS:
-            setattr(os, name, counted(getattr(os, name)))
+        _, counted = kill_before(point, OPERATIONS)
         io.open = counted(io.open)
         folder.exchange = counted(disk.exchange) if swap else lambda *_: False
         run(place, "new")

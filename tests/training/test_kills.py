@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from killing import kill_before
 from training.test_resume import BASE, run
 
 from dpo_cli.run_folder import checkpoints
@@ -48,19 +49,7 @@ def killed_in_save(step, point):
     def watched(trainer, *arguments):
         if trainer.state.global_step != step:
             return save(trainer, *arguments)
-        count = [0]
-
-        def counted(operation):
-            def wrapper(*args, **how):
-                count[0] += 1
-                if count[0] == point:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return operation(*args, **how)
-
-            return wrapper
-
-        for name in OPERATIONS:
-            setattr(os, name, counted(getattr(os, name)))
+        count, counted = kill_before(point, OPERATIONS)
         io.open = builtins.open = counted(io.open)
         checkpoints.exchange = counted(checkpoints.exchange)
         result = save(trainer, *arguments)
@@ -68,6 +57,15 @@ def killed_in_save(step, point):
         return result
 
     CheckpointedTrainer._save_checkpoint = watched
+
+
+def gone_on_with(model, place, changes, answer):
+    """Exit code and ending of a run that goes on with a killed one; its folder goes if it came to its end."""
+    checkpoints.remove_unfinished(place)
+    found = in_child(lambda: run(model, place, changes, resume=True), answer)
+    if found[0] == 0:
+        shutil.rmtree(place)
+    return found
 
 
 def some(points):
@@ -107,12 +105,7 @@ def test_a_kill_at_every_file_operation_of_a_save(tiny_model, tmp_path, adapter,
             return run(tiny_model, place, changes)
 
         assert in_child(killed, tmp_path / "answer")[0] == -signal.SIGKILL, point
-        checkpoints.remove_unfinished(place)
-        code, again = in_child(
-            lambda place=place: run(tiny_model, place, changes, resume=True), tmp_path / "answer"
-        )
-        assert (code, again) == (0, ending), point
-        shutil.rmtree(place)
+        assert gone_on_with(tiny_model, place, changes, tmp_path / "answer") == (0, ending), point
     with capsys.disabled():
         print(f"\n{len(points)} of {operations} file operations of a save: all equal to the bit")  # noqa: T201
 
@@ -137,12 +130,7 @@ def test_kills_at_random_moments(tiny_model, tmp_path, whole, capsys):
         if code == 0:
             continue
         place.mkdir(exist_ok=True)
-        checkpoints.remove_unfinished(place)
-        code, again = in_child(
-            lambda place=place: run(tiny_model, place, SETTINGS, resume=True), tmp_path / "answer"
-        )
-        assert (code, again) == (0, whole), number
-        shutil.rmtree(place)
+        assert gone_on_with(tiny_model, place, SETTINGS, tmp_path / "answer") == (0, whole), number
     with capsys.disabled():
         print(f"\nat random moments: {counts}, all equal to the bit")  # noqa: T201
 
