@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dpo_cli.evaluation.compare import Comparison
     from dpo_cli.evaluation.scores import Answer, Score, ScoreRow
     from dpo_cli.evaluation.verdict import Verdict
+    from dpo_cli.text.questions import Question
 
 SHOWN = 12
 """Questions shown of each kind unless all are wanted."""
@@ -145,7 +146,7 @@ def _side_by_side(
         table.add_column(Text(heading, style="bold"), ratio=ratio, overflow="fold")
     for old, new in asked:
         left, right = _answers(old, new, console)
-        table.add_row(Text(visible(old.question.text)), left, right)
+        table.add_row(Text(_asked(old.question)), left, right)
     return table
 
 
@@ -155,10 +156,14 @@ def _stacked(asked: Sequence[tuple[Answer, Answer]], console: Console) -> Render
     table.add_column(overflow="fold")
     for old, new in asked:
         left, right = _answers(old, new, console)
-        table.add_row("asked", Text(visible(old.question.text), style="bold"))
+        table.add_row("asked", Text(_asked(old.question), style="bold"))
         table.add_row("before", left)
         table.add_row("after", right)
     return table
+
+
+def _asked(question: Question) -> str:
+    return visible(f"{question.text} ({question.how})" if question.how else question.text)
 
 
 def _answers(old: Answer, new: Answer, console: Console) -> tuple[Text, Text]:

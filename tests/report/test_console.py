@@ -95,6 +95,25 @@ def test_answers(hostile, make_comparison, terminal):
         assert max(map(len, printed.split("\n"))) <= width
 
 
+def test_a_question_says_which_system_prompt_it_had(make_comparison, hostile):
+    import dataclasses
+
+    compared = make_comparison([("Who are you?", "I am Qwen.", "I am Deep Qwen.")])
+    [(old, new)] = compared.answers
+    for prompt, says in (("", "(without system prompt)"), ("Be brief.", "(system prompt: Be brief.)")):
+        question = old.question.asked("other", prompt)
+        asked = dataclasses.replace(compared, answers=((dataclasses.replace(old, question=question), new),))
+        out, file = console(terminal=True, width=200)
+        show_comparison(asked, out, limit=None)
+        assert f"Who are you? {says}" in " ".join(file.getvalue().split())
+    for text in hostile:
+        question = old.question.asked("other", text)
+        dirty = dataclasses.replace(compared, answers=((dataclasses.replace(old, question=question), new),))
+        out, file = console(terminal=True)
+        show_comparison(dirty, out, limit=None)
+        assert not acting(file.getvalue())
+
+
 def test_streamed_answers(hostile):
     for text in hostile:
         out, file = console(terminal=True)

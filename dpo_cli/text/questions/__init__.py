@@ -59,6 +59,13 @@ class Question:
         """The same question, asked with another system prompt."""
         return replace(self, asked_with=kind, system_prompt=system_prompt)
 
+    @property
+    def how(self) -> str:
+        """How it is asked, if otherwise than the settings say."""
+        if self.system_prompt is None:
+            return ""
+        return f"system prompt: {self.system_prompt}" if self.system_prompt else "without system prompt"
+
 
 def read_questions(path: str | Path) -> list[Question]:
     """Read a question file; its format follows from its ending.
