@@ -81,8 +81,7 @@ class SettingsCommand(TyperCommand):
         ]
         usage = " ".join([ctx.command_path, *self.collect_usage_pieces(ctx)])
         left_out = len(options) - len(shown)
-        more = "setting" if left_out == 1 else "settings"
-        end = f"{left_out} more {more}: {ctx.command_path} --help-all" if left_out else ""
+        end = f"{left_out} more settings: {ctx.command_path} --help-all" if left_out else ""
         return command_page(usage, self.help or "", shown, end)
 
 
